@@ -1,0 +1,110 @@
+"""The landing schema: the delivered files, and each feed's rows as delivered, as views over the raw Parquet files."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from dagster_project.domain.contract import Feed, feeds
+from dagster_project.domain.landing.deliveries import Delivery
+
+_FILES = pa.schema(
+    [
+        ("feed", pa.string()),
+        ("file", pa.string()),
+        ("delivered_on", pa.date32()),
+        ("byte_count", pa.int64()),
+        ("modified_ns", pa.int64()),
+        ("sha256", pa.string()),
+        ("row_count", pa.int64()),
+        ("rejected_row_count", pa.int64()),
+        ("status", pa.string()),
+        ("unknown_columns", pa.string()),
+        ("missing_columns", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+
+
+def write_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Delivery], as_of: date) -> None:
+    """Write ``landing.files``: one row per file delivered on or before ``as_of``.
+
+    ``file_no`` ranks the files of a feed by day of delivery, then by name: the greater one is the later delivery.
+    ``past_until_at`` is the first moment (UTC) that lies after the Paris day of delivery + 1.
+    """
+    rows = [asdict(delivery) for delivery in deliveries if delivery.delivered_on <= as_of]
+    delivered = pa.Table.from_pylist(rows, schema=_FILES)  # noqa: F841 - read by the SQL below
+    connection.execute(
+        """
+        create or replace table landing.files as
+        select
+            feed, file, delivered_on, sha256, row_count, rejected_row_count, status, byte_count, unknown_columns,
+            missing_columns, message,
+            row_number() over (
+                partition by feed order by delivered_on, regexp_extract(file, '[^/]+$'), file
+            ) as file_no,
+            timezone('UTC', timezone('Europe/Paris', (delivered_on + 2)::timestamp)) as past_until_at
+        from delivered
+        order by feed, file_no
+        """
+    )
+
+
+def _text(value: str | Path) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, raw: Path) -> None:
+    shas = connection.execute(
+        "select distinct sha256 from landing.files where feed = $1 and row_count > 0 order by sha256", [feed.name]
+    ).fetchall()
+    columns = ", ".join(f"rows.{name}" for name in feed.column_names)
+    if shas:
+        paths = ", ".join(_text(raw / feed.name / f"{sha}.parquet") for (sha,) in shas)
+        connection.execute(
+            f"""
+            create or replace view landing.{feed.name} as
+            select
+                {columns}, rows.line, rows._rule, rows._text,
+                files.file_no, files.file, files.delivered_on, files.past_until_at
+            from read_parquet([{paths}], filename = true) as rows
+            join landing.files as files
+                on files.feed = '{feed.name}' and files.sha256 = parse_filename(rows.filename, true)
+            """
+        )
+        return
+    columns = ", ".join(f"null::varchar as {name}" for name in feed.column_names)
+    connection.execute(
+        f"""
+        create or replace view landing.{feed.name} as
+        select
+            {columns}, null::bigint as line, null::varchar as _rule, null::varchar as _text,
+            null::bigint as file_no, null::varchar as file, null::date as delivered_on,
+            null::timestamp as past_until_at
+        where false
+        """
+    )
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
+    """Create ``landing.<feed>`` for every feed of the contract: one row per delivered row, every value as text.
+
+    A feed that never delivered has an empty view, so that nothing downstream has to know which feeds there are.
+    """
+    for feed in feeds().values():
+        _create_view(connection, feed, raw)
+
+
+def write_rejected_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write ``landing.rejected_rows``: one row per delivered row that could not be read as a row at all."""
+    parts = " union all ".join(
+        f"select '{feed}' as feed, file, file_no, delivered_on, line, _rule as rule, _text as text "
+        f"from landing.{feed} where _rule is not null"
+        for feed in feeds()
+    )
+    connection.execute(
+        f"create or replace table landing.rejected_rows as select * from ({parts}) order by feed, file_no, line"
+    )

@@ -1,0 +1,151 @@
+{#-
+    How a delivered text becomes a typed value. The columns and their types are those of the contract
+    (models/landing/contract.yml), read from dbt's own graph, so that a feed is declared once. Which rows are kept is
+    said in staged.sql, which are refused in refused.sql.
+-#}
+
+{% macro contract_feed(feed) %}
+    {%- for node in graph.sources.values() if node.source_name == 'landing' and node.name == feed -%}
+        {{ return(node) }}
+    {%- endfor -%}
+{% endmacro %}
+
+{#- The columns of a feed with their types; `value` is the SQL of the typed value with its bounds applied. -#}
+{% macro contract_columns(feed) %}
+    {%- set columns = [] -%}
+    {%- for column in contract_feed(feed).columns.values() -%}
+        {%- set meta = column.config.meta -%}
+        {%- do columns.append({
+            'name': column.name,
+            'type': meta.type,
+            'mandatory': meta.get('mandatory', false),
+            'past': meta.get('past', false),
+            'choices': meta.get('choices', []),
+            'value': 'case when typed_' ~ column.name ~ ' < past_until_at then typed_' ~ column.name ~ ' end'
+                if meta.get('past', false) else 'typed_' ~ column.name,
+        }) -%}
+    {%- endfor -%}
+    {{ return(columns) }}
+{% endmacro %}
+
+{% macro contract_names() %}
+    {%- set names = [] -%}
+    {%- for node in graph.sources.values() if node.source_name == 'landing' and node.config.meta.get('feed') -%}
+        {%- do names.append(node.name) -%}
+    {%- endfor -%}
+    {{ return(names) }}
+{% endmacro %}
+
+{#- What kind of identifier a key_value is: told by key_type, or, of a message's address, by its form. -#}
+{% macro key_kind(columns, value) -%}
+    {%- if columns | selectattr('name', 'equalto', 'key_type') | list -%}
+        delivered.key_type
+    {%- else -%}
+        case when {{ value }} like '%@%' then 'email' else 'phone' end
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro parsed_email(value) -%}
+    case
+        when {{ matches('lower(trim(' ~ value ~ '))', '[^@\\s",;:<>()\\[\\]]+@([\\pL\\d-]+[.])+[\\pL\\d-]{2,}') }}
+            then lower(trim({{ value }}))
+    end
+{%- endmacro %}
+
+{% macro parsed_moment(value) -%}
+    case
+        when
+            {{ matches(value,
+                '\\d{4}-\\d{2}-\\d{2}[T ]\\d{2}:\\d{2}(:\\d{2}([.]\\d+)?)?(Z|[+-]\\d{2}(:?\\d{2})?)') }}
+            then {{ utc_from_offset_text(value) }}
+    end
+{%- endmacro %}
+
+{% macro parsed_postal_code(value, columns) -%}
+    {#- Four digits are a French postcode whose leading zero a spreadsheet took. -#}
+    case
+        when
+            {{ matches('trim(' ~ value ~ ')', '\\d{4}') }}
+            {%- if columns | selectattr('name', 'equalto', 'country') | list %}
+            and coalesce(nullif(upper(trim(delivered.country)), ''), 'FR') in ('FR', 'FRANCE')
+            {%- endif %}
+            then '0' || trim({{ value }})
+        else nullif(trim({{ value }}), '')
+    end
+{%- endmacro %}
+
+{#- The typed value of a delivered text; null where it is missing or cannot be read. -#}
+{% macro parsed(column, dialect, columns) -%}
+    {%- set value = 'delivered.' ~ column.name -%}
+    {%- if column.choices -%}
+        case when trim({{ value }}) in ('{{ column.choices | join("', '") }}') then trim({{ value }}) end
+    {%- elif column.type == 'email' -%}
+        {{ parsed_email(value) }}
+    {%- elif column.type == 'phone' -%}
+        {{ column.name }}_number.e164
+    {%- elif column.type == 'key_value' -%}
+        case {{ key_kind(columns, value) }}
+            when 'email' then {{ parsed_email(value) }}
+            when 'phone' then {{ column.name }}_number.e164
+            else nullif(trim({{ value }}), '')
+        end
+    {%- elif column.type == 'country' -%}
+        nullif(upper(trim({{ value }})), '')
+    {%- elif column.type == 'postal_code' -%}
+        {{ parsed_postal_code(value, columns) }}
+    {%- elif column.type == 'moment' and dialect == 'pos' -%}
+        coalesce({{ utc_from_paris(till_local_time(value)) }}, {{ parsed_moment(value) }})
+    {%- elif column.type == 'moment' -%}
+        {{ parsed_moment(value) }}
+    {%- elif column.type == 'date' -%}
+        case when {{ matches(value, '\\d{4}-\\d{2}-\\d{2}') }} then try_cast({{ value }} as date) end
+    {%- elif column.type == 'time' -%}
+        case
+            when {{ matches(value, '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d([.]\\d+)?)?') }} then substr({{ value }}, 1, 5)
+        end
+    {%- elif column.type == 'boolean' -%}
+        case lower(trim({{ value }})) when 'true' then true when 'false' then false end
+    {%- elif column.type == 'integer' -%}
+        {#- A bare try_cast would round 1.5 to 2. -#}
+        case when {{ matches(value, '[+-]?\\d{1,18}') }} then try_cast({{ value }} as bigint) end
+    {%- elif column.type == 'decimal' -%}
+        case
+            when {{ matches(value, '[+-]?\\d+([.,]\\d+)?' if dialect == 'pos' else '[+-]?\\d+([.]\\d+)?') }}
+                then try_cast(replace({{ value }}, ',', '.') as double)
+        end
+    {%- elif column.type == 'amount' -%}
+        {#- At most two decimals: 1.234 is a thousand with its separator to some, a fraction to others. -#}
+        case
+            when
+                {{ matches(value, '[+-]?\\d{1,16}([.,]\\d{1,2})?' if dialect == 'pos'
+                    else '[+-]?\\d{1,16}([.]\\d{1,2})?') }}
+                then try_cast(replace({{ value }}, ',', '.') as decimal(18, 2))
+        end
+    {%- else -%}
+        nullif(trim({{ value }}), '')
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
+    The rows of a feed that could be read as rows: `delivered.<column>` as text beside `typed_<column>`, plus where each
+    came from. The text of a value that is missing is null.
+-#}
+{% macro typed_rows(feed) -%}
+    {%- set columns = contract_columns(feed) -%}
+    {%- set dialect = contract_feed(feed).config.meta.dialect -%}
+    select
+        {%- for column in columns %}
+        delivered.{{ column.name }} as given_{{ column.name }},
+        {{ parsed(column, dialect, columns) }} as typed_{{ column.name }},
+        {%- endfor %}
+        delivered.past_until_at,
+        delivered.delivered_on,
+        delivered.file_no,
+        delivered.line
+    from {{ source('landing', feed) }} as delivered
+    {%- for column in columns if column.type in ('phone', 'key_value') %}
+    left join {{ source('staging', 'phone_numbers') }} as {{ column.name }}_number
+        on delivered.{{ column.name }} = {{ column.name }}_number.delivered_value
+    {%- endfor %}
+    where delivered._rule is null
+{%- endmacro %}

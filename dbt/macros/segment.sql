@@ -1,0 +1,19 @@
+{#- Days in the models of the segment and audience stages. -#}
+
+{#- Whole days from one date to another; negative where the second lies before the first. -#}
+{% macro days_between(from_on, to_on) -%}
+    {{ return(adapter.dispatch('days_between', 'cocanal')(from_on, to_on)) }}
+{%- endmacro %}
+
+{% macro duckdb__days_between(from_on, to_on) -%}
+    date_diff('day', {{ from_on }}, {{ to_on }})
+{%- endmacro %}
+
+{% macro spark__days_between(from_on, to_on) -%}
+    datediff({{ to_on }}, {{ from_on }})
+{%- endmacro %}
+
+{#- The date so many days before another. -#}
+{% macro days_before(date_on, days) -%}
+    cast({{ date_on }} - interval '{{ days }}' day as date)
+{%- endmacro %}

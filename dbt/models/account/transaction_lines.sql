@@ -1,0 +1,76 @@
+with order_lines as (
+    select
+        'shop_orders' as feed,
+        order_id as record_id,
+        line_no,
+        product_id,
+        quantity,
+        unit_price,
+        amount
+    from {{ ref('stg_shop_order_lines') }}
+),
+
+ticket_lines as (
+    select
+        'pos_tickets' as feed,
+        ticket_id as record_id,
+        line_no,
+        product_id,
+        quantity,
+        unit_price,
+        amount
+    from {{ ref('stg_pos_ticket_lines') }}
+),
+
+-- The contract gives a refund's lines no unit price.
+refund_lines as (
+    select
+        'shop_refunds' as feed,
+        refund_id as record_id,
+        line_no,
+        product_id,
+        quantity,
+        cast(null as decimal(18, 2)) as unit_price,
+        amount
+    from {{ ref('stg_shop_refund_lines') }}
+),
+
+all_lines as (
+    select * from order_lines
+    union all
+    select * from ticket_lines
+    union all
+    select * from refund_lines
+),
+
+excluded_transactions as (
+    select
+        feed,
+        record_id
+    from {{ ref('transactions') }}
+    where exclusion is not null
+),
+
+products as (
+    select product_id
+    from {{ ref('stg_products') }}
+),
+
+-- Excluded transactions are few, so the many lines are joined with them and not with the whole ledger.
+transaction_lines as (
+    select
+        all_lines.feed || ':' || all_lines.record_id as transaction_id,
+        all_lines.line_no,
+        all_lines.product_id,
+        all_lines.quantity,
+        all_lines.unit_price,
+        all_lines.amount,
+        excluded_transactions.record_id is null as is_counted,
+        products.product_id is not null as is_known_product
+    from all_lines
+    left join excluded_transactions
+        on all_lines.feed = excluded_transactions.feed and all_lines.record_id = excluded_transactions.record_id
+    left join products on all_lines.product_id = products.product_id
+)
+
+select * from transaction_lines

@@ -1,0 +1,1 @@
+{{ staged('pos_ticket_lines', header=ref('stg_pos_tickets')) }}

@@ -1,0 +1,1 @@
+{{ staged('pos_tickets') }}

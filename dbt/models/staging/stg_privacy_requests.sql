@@ -1,0 +1,1 @@
+{{ staged('privacy_requests') }}

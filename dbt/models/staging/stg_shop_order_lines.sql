@@ -1,0 +1,1 @@
+{{ staged('shop_order_lines', header=ref('stg_shop_orders')) }}

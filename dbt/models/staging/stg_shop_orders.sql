@@ -1,0 +1,1 @@
+{{ staged('shop_orders') }}

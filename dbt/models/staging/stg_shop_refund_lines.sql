@@ -1,0 +1,1 @@
+{{ staged('shop_refund_lines', header=ref('stg_shop_refunds')) }}

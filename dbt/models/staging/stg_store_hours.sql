@@ -1,0 +1,1 @@
+{{ staged('store_hours') }}

@@ -1,0 +1,1 @@
+{{ staged('web_events') }}

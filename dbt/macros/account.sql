@@ -18,6 +18,19 @@
     )), '')
 {%- endmacro %}
 
+{#- How the identity stage names a value in `identity.demoted_identifiers` without saying it. -#}
+{% macro identifier_hash(type, value) -%}
+    {{ return(adapter.dispatch('identifier_hash', 'cocanal')(type, value)) }}
+{%- endmacro %}
+
+{% macro duckdb__identifier_hash(type, value) -%}
+    substr(sha256({{ type }} || '|' || {{ value }}), 1, 16)
+{%- endmacro %}
+
+{% macro spark__identifier_hash(type, value) -%}
+    substr(sha2({{ type }} || '|' || {{ value }}, 256), 1, 16)
+{%- endmacro %}
+
 {#-
     Which (identifier type, purpose, channel) a statement of consent can be about. Prospecting is per channel and an
     identifier only carries its own; the other purposes know no channel. A push token is in no feed: what was said about

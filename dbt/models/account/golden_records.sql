@@ -8,10 +8,7 @@
 } -%}
 
 with account_contacts as (
-    select
-        *,
-        -- Forms that demand a date get the first one their calendar offers.
-        coalesce(birth_date > date '1900-12-31' and birth_date <= {{ as_of() }}, false) as is_birth_date
+    select *
     from {{ ref('account_contacts') }}
 ),
 
@@ -25,8 +22,8 @@ anchors as (
 chosen as (
     select
         account_id,
-        min(preference) filter (where email is not null) as email_preference,
-        min(preference) filter (where phone is not null) as phone_preference,
+        min(preference) filter (where email is not null and not is_email_demoted) as email_preference,
+        min(preference) filter (where phone is not null and not is_phone_demoted) as phone_preference,
         coalesce(
             min(preference) filter (where first_name is not null and last_name is not null),
             min(preference) filter (where last_name is not null),

@@ -1,9 +1,11 @@
 with account_contacts as (
     select
         account_id,
-        seen_at,
+        stated_at,
         email,
         phone,
+        is_email_demoted,
+        is_phone_demoted,
         postal_address
     from {{ ref('account_contacts') }}
 ),
@@ -22,7 +24,8 @@ held as (
         account_id,
         'email' as identifier_type,
         email as identifier,
-        seen_at
+        is_email_demoted as is_demoted,
+        stated_at
     from account_contacts
     where email is not null
     union all
@@ -30,7 +33,8 @@ held as (
         account_id,
         'phone' as identifier_type,
         phone as identifier,
-        seen_at
+        is_phone_demoted as is_demoted,
+        stated_at
     from account_contacts
     where phone is not null
     union all
@@ -38,7 +42,8 @@ held as (
         account_id,
         'post' as identifier_type,
         postal_address as identifier,
-        seen_at
+        false as is_demoted,
+        stated_at
     from account_contacts
     where postal_address is not null
 ),
@@ -48,9 +53,10 @@ distinct_identifiers as (
         account_id,
         identifier_type,
         identifier,
-        max(seen_at) as last_seen_at
+        is_demoted,
+        max(stated_at) as last_seen_at
     from held
-    group by account_id, identifier_type, identifier
+    group by account_id, identifier_type, identifier, is_demoted
 ),
 
 identifiers as (
@@ -59,6 +65,7 @@ identifiers as (
         distinct_identifiers.identifier_type,
         distinct_identifiers.identifier,
         distinct_identifiers.last_seen_at,
+        distinct_identifiers.is_demoted,
         coalesce(
             distinct_identifiers.identifier = case distinct_identifiers.identifier_type
                 when 'email' then golden_records.email

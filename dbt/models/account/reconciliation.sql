@@ -4,19 +4,19 @@
 with delivered_rows as (
     select
         'online' as channel,
-        ordered_at as at,
+        ordered_at as occurred_at,
         total_amount as amount
     from {{ ref('stg_shop_orders') }}
     union all
     select
         'online' as channel,
-        refunded_at as at,
+        refunded_at as occurred_at,
         total_amount as amount
     from {{ ref('stg_shop_refunds') }}
     union all
     select
         'store' as channel,
-        sold_at as at,
+        sold_at as occurred_at,
         total_amount as amount
     from {{ ref('stg_pos_tickets') }}
 ),
@@ -24,7 +24,7 @@ with delivered_rows as (
 delivered as (
     select
         channel,
-        {{ paris_day('at') }} as business_on,
+        {{ paris_day('occurred_at') }} as business_on,
         sum(amount) as delivered_amount,
         count(*) as delivered_count
     from delivered_rows

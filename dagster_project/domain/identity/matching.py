@@ -1,0 +1,267 @@
+"""Which contacts an identifier joins, which it refuses to join, and which identifier values join nothing.
+
+What belongs here: reading one identifier value at a time. What does not: what follows when several values are taken
+together (``clustering.py``).
+
+All contacts of one value are sorted into *persons*: one given name and one birth date each. A contact without a given
+name, with an initial only or without a birth date belongs to the person it can only be, and to none where it could be
+two. Within a person the contacts are joined to one of them (a star, never all pairs); between persons nothing is joined
+and the refusal is a row. A value of too many persons is demoted: it joins nobody at all.
+"""
+
+from datetime import date
+
+from duckdb import DuckDBPyConnection
+
+from dagster_project.domain.identity.policy import Policy
+
+
+def find_persons(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_uses_persons``: ``identity_uses`` with ``person``, null where the contact could be two.
+
+    ``person`` is only comparable within one (type, value). Grain: one row per contact and value.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_uses_persons as
+        with given_names as (
+            select type, value, left(given_name_key, 1) as initial, given_name_key as given
+            from identity_uses where given_name_key is not null
+            group by all
+        ),
+        initials as (
+            select type, value, initial, count(*) as names, min(given) as given from given_names group by all
+        ),
+        lone_initials as (
+            select uses.type, uses.value, uses.given_initial as given
+            from identity_uses as uses
+            anti join initials
+                on uses.type = initials.type and uses.value = initials.value and uses.given_initial = initials.initial
+            where uses.given_initial is not null
+            group by all
+        ),
+        value_names as (
+            select type, value, count(*) as names, min(given) as given
+            from (select type, value, given from given_names union all select * from lone_initials)
+            group by all
+        ),
+        owner_names as (
+            select type, value, any_value(given_name_key) as given, any_value(birth_key) as birth
+            from identity_uses where is_owner group by all
+        ),
+        named as (
+            select
+                uses.*,
+                owner_names.given as owner_given,
+                owner_names.birth as owner_birth,
+                case
+                    when uses.given_name_key is not null then uses.given_name_key
+                    when uses.given_initial is not null and coalesce(initials.names, 0) = 0 then uses.given_initial
+                    when uses.given_initial is not null and left(owner_names.given, 1) = uses.given_initial
+                        then owner_names.given
+                    when uses.given_initial is not null and initials.names = 1 then initials.given
+                    when uses.given_initial is not null then null
+                    when owner_names.given is not null then owner_names.given
+                    when coalesce(value_names.names, 0) = 0 then ''
+                    when value_names.names = 1 then value_names.given
+                end as given
+            from identity_uses as uses
+            left join initials
+                on uses.type = initials.type and uses.value = initials.value and uses.given_initial = initials.initial
+            left join value_names on uses.type = value_names.type and uses.value = value_names.value
+            left join owner_names on uses.type = owner_names.type and uses.value = owner_names.value
+        ),
+        births as (
+            select type, value, given, count(distinct birth_key) as births, min(birth_key) as birth
+            from named where given is not null group by all
+        )
+        select
+            named.* exclude (owner_given, owner_birth, given),
+            case
+                when named.given is null then null
+                when named.birth_key is not null then named.given || '|' || named.birth_key
+                when births.births = 0 then named.given || '|'
+                when named.given = named.owner_given and named.owner_birth is not null
+                    then named.given || '|' || named.owner_birth
+                when births.births = 1 then named.given || '|' || births.birth
+            end as person
+        from named
+        left join births on named.type = births.type and named.value = births.value and named.given = births.given
+        """
+    )
+
+
+def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity.demoted_identifiers`` and ``identity.identifier_policies``, and mark the uses.
+
+    ``identity_uses_resolved`` is ``identity_uses_persons`` with ``value_hash``, ``person_count`` and ``is_demoted``.
+    The reason is the first that applies of ``blocked``, ``too_many_people``, ``over_used``.
+    """
+    rules = policy.identifiers.values()
+    connection.execute(
+        """
+        create or replace table identity.identifier_policies
+            (type varchar, strength integer, confidence double, max_person_count integer, blocked_count integer)
+        """
+    )
+    connection.executemany(
+        "insert into identity.identifier_policies values (?, ?, ?, ?, ?)",
+        [
+            (rule.name, rule.strength, rule.confidence, rule.max_persons,
+             len(rule.blocked_values) + len(rule.blocked_patterns))
+            for rule in rules
+        ],
+    )  # fmt: skip
+    is_blocked = " or ".join(
+        [f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))" for rule in rules if rule.blocked_values]
+        + [
+            f"(type = '{rule.name}' and regexp_matches(value, {_texts(['|'.join(rule.blocked_patterns)])}))"
+            for rule in rules
+            if rule.blocked_patterns
+        ]
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_values as
+        with companions as ({_companions(policy)}),
+        people as (
+            select type, value, count(distinct person) as person_count from identity_uses_persons group by all
+        )
+        select
+            people.type, people.value, people.person_count, left(sha256(type || '|' || value), 16) as value_hash,
+            case
+                when {is_blocked} then 'blocked'
+                when people.person_count > policies.max_person_count then 'too_many_people'
+                when companions.value is not null then 'over_used'
+            end as reason
+        from people
+        join identity.identifier_policies as policies using (type)
+        left join companions using (type, value)
+        """
+    )
+    connection.execute(
+        """
+        create or replace table identity.demoted_identifiers as
+        select type, value_hash, person_count, reason from identity_values where reason is not null
+        order by type, value_hash
+        """
+    )
+    connection.execute(
+        """
+        create or replace temp table identity_uses_resolved as
+        select uses.*, vals.value_hash, vals.person_count, vals.reason is not null as is_demoted
+        from identity_uses_persons as uses
+        join identity_values as vals using (type, value)
+        """
+    )
+
+
+def _texts(values: tuple[str, ...] | list[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def _companions(policy: Policy) -> str:
+    """SQL: the values that are seen with more different other keys than a person has.
+
+    Only orders and tickets count: a till clerk's card, a desk's e-mail show there. The limit follows the average of the
+    values that are used at least twice, because some payment systems give a new token to every payment.
+    """
+    columns = {"card": "card_id", "email": "email", "phone": "phone", "payment_token": "payment_token"}
+    selects = [
+        f"""
+        select '{rule.name}' as type, value from (
+            select {columns[rule.name]} as value, count(*) as uses, count(distinct {columns[other]}) as others
+            from identity_blocks
+            where {columns[rule.name]} is not null and feed in ('shop_orders', 'pos_tickets')
+            group by 1
+        )
+        where uses >= 2
+        qualify others > greatest({limit}, {policy.over_use_factor} * avg(others) over ())
+        """
+        for rule in policy.identifiers.values()
+        for other, limit in sorted(rule.max_companions.items())
+    ]
+    return "select distinct type, value from (" + " union all ".join(selects) + ")"
+
+
+def propose_edges(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_proposals``: the pairs of contacts that identifiers and stewards propose or refuse.
+
+    Grain: one row per pair of contacts and rule. ``agreement`` is 2 where given name and birth date agree, 1 where the
+    given name does, 0 where one side says nothing. Stewards' decisions are proposals of the rule ``decision``.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_proposals as
+        with usable as (
+            select * from identity_uses_resolved where not is_demoted
+        ),
+        -- The centre of a star is the contact that says most: it is the least likely to be pulled elsewhere.
+        ranked as (
+            select *, row_number() over (
+                partition by type, value, person
+                order by is_owner desc, given_name_key is null, birth_key is null, contact_id
+            ) as place
+            from usable where person is not null
+        ),
+        centres as (
+            select * from ranked where place = 1
+        ),
+        firsts as (
+            select * from centres
+            qualify row_number() over (
+                partition by type, value
+                order by is_owner desc, given_name_key is null, birth_key is null, contact_id
+            ) = 1
+        ),
+        joined as (
+            select
+                centres.contact_id as l, ranked.contact_id as r, ranked.type as rule, 'accepted' as decision,
+                cast(null as varchar) as reason, ranked.value_hash,
+                case
+                    when ranked.given_name_key = centres.given_name_key and ranked.birth_key = centres.birth_key then 2
+                    when ranked.given_name_key = centres.given_name_key then 1
+                    else 0
+                end as agreement
+            from ranked join centres using (type, value, person)
+            where ranked.place > 1
+        ),
+        parted as (
+            select
+                firsts.contact_id as l, others.contact_id as r, others.type as rule, 'refused' as decision,
+                case
+                    when others.person is null then 'could_be_two_people'
+                    when split_part(others.person, '|', 1) <> split_part(firsts.person, '|', 1) then 'given_name'
+                    else 'birth_date'
+                end as reason, others.value_hash, 0 as agreement
+            from firsts
+            join (select type, value, contact_id, person, value_hash from centres
+                  union all select type, value, contact_id, null, value_hash from usable where person is null) as others
+                on firsts.type = others.type and firsts.value = others.value
+                and firsts.contact_id <> others.contact_id
+        )
+        select * from joined union all select * from parted
+        """
+    )
+
+
+def read_decisions(connection: DuckDBPyConnection, as_of: date) -> None:
+    """Write ``identity_decisions_in_force``: the stewards' decisions at the as-of date, as pairs of contacts.
+
+    Of several decisions about one pair the latest counts. A decision about a record that says nothing of a person, or
+    about two records with one contact block, has no effect.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table identity_decisions_in_force as
+        select least(lefts.contact_id, rights.contact_id) as l, greatest(lefts.contact_id, rights.contact_id) as r,
+            decision, decision_id
+        from staging.stg_identity_decisions as decisions
+        join identity.records as lefts on lefts.feed = left_feed and lefts.record_id = left_id
+        join identity.records as rights on rights.feed = right_feed and rights.record_id = right_id
+        where decided_at < date '{as_of.isoformat()}' + interval 1 day
+            and (revoked_at is null or revoked_at >= date '{as_of.isoformat()}' + interval 1 day)
+            and lefts.contact_id <> rights.contact_id
+        qualify row_number() over (partition by l, r order by decided_at desc, decision_id desc) = 1
+        """
+    )

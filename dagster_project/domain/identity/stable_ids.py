@@ -1,0 +1,255 @@
+"""Account ids that stay: tonight's clusters take the ids of the last release; events and redirects tell the history.
+
+What belongs here: everything that depends on the last release. What does not: anything that decides who is who; the
+clusters are a function of tonight's records alone.
+
+An id follows the records. Of all pairs of a new cluster and an old account that share person records, the pair with the
+most web accounts and cards in common goes first, then the one with the most person records; each old id is used once.
+An id that was ever given is never given to another account.
+"""
+
+from datetime import date
+from pathlib import Path
+
+from duckdb import DuckDBPyConnection
+
+from dagster_project.domain.identity.clustering import count_rows
+
+_HISTORY = {
+    "account_links": "feed varchar, record_id varchar, account_id varchar, is_person_record boolean",
+    "anchors": "account_id varchar, anchor_key varchar",
+    "account_redirects": "old_account_id varchar, account_id varchar",
+    "account_events": (
+        'account_id varchar, event varchar, other_account_id varchar, "at" date, run_id varchar, cause varchar'
+    ),
+}
+
+
+def read_history(connection: DuckDBPyConnection, previous: Path | None) -> None:
+    """Copy what the last release says of ids into the temp tables ``last_<table>``; all empty without a release.
+
+    Raises duckdb.Error where ``previous`` is not a release's database.
+    """
+    if previous is not None:
+        connection.execute(f"attach '{str(previous).replace(chr(39), chr(39) * 2)}' as last_release (read_only)")
+    try:
+        for table, columns in _HISTORY.items():
+            connection.execute(f"create or replace temp table last_{table} ({columns})")
+            if previous is not None:
+                names = ", ".join(column.split()[0] for column in columns.split(", "))
+                connection.execute(f"insert into last_{table} select {names} from last_release.identity.{table}")
+    finally:
+        if previous is not None:
+            connection.execute("detach last_release")
+
+
+def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -> None:
+    """Write ``identity.anchors``, ``account_links``, ``account_events`` and ``account_redirects``.
+
+    Reads ``identity_attributed`` and the ``last_*`` tables.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_anchored as
+        select component, feed as anchor_feed, record_id as anchor_record_id, feed || '|' || record_id as anchor_key
+        from identity_attributed
+        where is_person_record
+        qualify row_number() over (partition by component order by seen_at, feed_rank, record_id) = 1
+        """
+    )
+    connection.execute(
+        """
+        create or replace temp table identity_overlaps as
+        select
+            component, last.account_id,
+            row_number() over (
+                order by
+                    count(*) filter (where feed in ('shop_customers', 'loyalty_members')) desc,
+                    count(*) desc,
+                    any_value(anchored.anchor_key) = any_value(anchors.anchor_key) desc nulls last,
+                    any_value(anchored.anchor_key), any_value(anchors.anchor_key)
+            ) as priority
+        from identity_attributed as records
+        join last_account_links as last using (feed, record_id)
+        join identity_anchored as anchored using (component)
+        left join last_anchors as anchors on anchors.account_id = last.account_id
+        where last.is_person_record
+        group by component, last.account_id
+        """
+    )
+    _take_over_ids(connection)
+    _give_new_ids(connection)
+    connection.execute(
+        """
+        create or replace table identity.anchors as
+        select account_id, anchor_feed, anchor_record_id, anchor_key
+        from identity_anchored join identity_names using (component)
+        order by account_id
+        """
+    )
+    connection.execute(
+        """
+        create or replace table identity.account_links as
+        select feed, record_id, account_id, rule, confidence, is_person_record
+        from identity_attributed join identity_names using (component)
+        """
+    )
+    _write_events(connection, as_of, run_id)
+
+
+def _take_over_ids(connection: DuckDBPyConnection) -> None:
+    """Each round keeps the pairs that are first for both sides, until none is left: greedy matching, in few rounds."""
+    connection.execute("create or replace temp table identity_names (component ubigint, account_id varchar)")
+    connection.execute("create or replace temp table open_overlaps as select * from identity_overlaps")
+    while count_rows(connection, "open_overlaps"):
+        connection.execute(
+            """
+            insert into identity_names
+            select component, account_id from open_overlaps
+            qualify priority = min(priority) over (partition by component)
+                and priority = min(priority) over (partition by account_id)
+            """
+        )
+        connection.execute(
+            """
+            delete from open_overlaps
+            where component in (select component from identity_names)
+                or account_id in (select account_id from identity_names)
+            """
+        )
+
+
+def _give_new_ids(connection: DuckDBPyConnection) -> None:
+    """A new id is a hash of the anchor record; a taken one is hashed again with the number of the try."""
+    connection.execute(
+        """
+        create or replace temp table identity_taken as
+        select account_id from last_account_links
+        union select account_id from last_account_events
+        union select other_account_id from last_account_events where other_account_id is not null
+        union select old_account_id from last_account_redirects
+        union select account_id from last_account_redirects
+        """
+    )
+    connection.execute(
+        """
+        create or replace temp table identity_unnamed as
+        select component, anchor_key from identity_anchored anti join identity_names using (component)
+        """
+    )
+    attempt = 0
+    while count_rows(connection, "identity_unnamed"):
+        connection.execute(
+            f"""
+            create or replace temp table identity_given as
+            select component, 'A' || upper(left(sha256(anchor_key || '|{attempt}'), 16)) as account_id
+            from identity_unnamed
+            where account_id not in (select account_id from identity_taken)
+            qualify row_number() over (partition by account_id order by anchor_key) = 1
+            """
+        )
+        connection.execute("insert into identity_names select * from identity_given")
+        connection.execute("insert into identity_taken select account_id from identity_given")
+        connection.execute("delete from identity_unnamed where component in (select component from identity_given)")
+        attempt += 1
+
+
+def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> None:
+    """``merged``: an old account whose records went to another. ``retired``: one of which no record is left.
+
+    ``split``: a new account whose records were another's. ``created``: all other new accounts. A merge names an accepted
+    pair that bridges the two, a split the refused one, where there is one.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_changes as
+        with successors as (
+            select shared.account_id as old_account_id, names.account_id
+            from identity_overlaps as shared join identity_names as names using (component)
+            qualify row_number() over (partition by shared.account_id order by priority) = 1
+        ),
+        origins as (
+            select names.account_id, shared.account_id as old_account_id
+            from identity_overlaps as shared join identity_names as names using (component)
+            qualify row_number() over (partition by component order by priority) = 1
+        ),
+        old_accounts as (
+            select distinct account_id from last_account_links
+        ),
+        gone as (
+            select account_id from old_accounts anti join identity.anchors using (account_id)
+        ),
+        fresh as (
+            select account_id, anchor_key from identity.anchors anti join old_accounts using (account_id)
+        )
+        select gone.account_id, case when successors.account_id is null then 'retired' else 'merged' end as event,
+            successors.account_id as other_account_id
+        from gone left join successors on successors.old_account_id = gone.account_id
+        union all
+        select fresh.account_id, case when origins.old_account_id is null then 'created' else 'split' end,
+            origins.old_account_id
+        from fresh left join origins on origins.account_id = fresh.account_id
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace table identity.account_events as
+        with accounts as (
+            -- The account that a record has or had, where that account is one of a merge or split.
+            select feed, record_id, account_id
+            from (from last_account_links select feed, record_id, account_id
+                  union from identity.account_links select feed, record_id, account_id)
+            where account_id in (
+                select unnest([account_id, other_account_id]) from identity_changes where event in ('merged', 'split')
+            )
+        ),
+        bridges as (
+            select edges.decision, lefts.account_id as l, rights.account_id as r,
+                rule || coalesce(': ' || reason, '') || ', ' || left_feed || '|' || left_record_id
+                    || ' - ' || right_feed || '|' || right_record_id as cause
+            from identity.edges as edges
+            join accounts as lefts on lefts.feed = left_feed and lefts.record_id = left_record_id
+            join accounts as rights on rights.feed = right_feed and rights.record_id = right_record_id
+            where lefts.account_id <> rights.account_id
+        ),
+        causes as (
+            select decision, one, other, min(cause) as cause
+            from (select decision, l as one, r as other, cause from bridges
+                  union all select decision, r, l, cause from bridges)
+            group by all
+        )
+        select * from last_account_events
+        union all
+        select
+            changes.account_id, changes.event, changes.other_account_id, date '{as_of.isoformat()}' as "at",
+            ? as run_id,
+            coalesce(causes.cause, case changes.event
+                when 'created' then 'records not seen before'
+                when 'merged' then 'its records joined the other account'
+                when 'split' then 'nothing joins its records to the other account any more'
+                else 'none of its records is left'
+            end) as cause
+        from identity_changes as changes
+        left join causes
+            on causes.one = changes.account_id and causes.other = changes.other_account_id
+            and causes.decision = case changes.event when 'merged' then 'accepted' else 'refused' end
+        """,
+        [run_id],
+    )
+    connection.execute(
+        """
+        create or replace table identity.account_redirects as
+        with merges as (
+            select account_id as old_account_id, other_account_id as account_id from identity_changes where event = 'merged'
+        ),
+        resolved as (
+            select last.old_account_id, coalesce(merges.account_id, last.account_id) as account_id
+            from last_account_redirects as last
+            left join merges on merges.old_account_id = last.account_id
+            union all
+            select * from merges
+        )
+        -- A redirect to an account that is retired leads nowhere; the events keep the history.
+        select resolved.* from resolved semi join identity.anchors using (account_id)
+        """
+    )

@@ -28,14 +28,6 @@
     {{ return(columns) }}
 {% endmacro %}
 
-{% macro contract_names() %}
-    {%- set names = [] -%}
-    {%- for node in graph.sources.values() if node.source_name == 'landing' and node.config.meta.get('feed') -%}
-        {%- do names.append(node.name) -%}
-    {%- endfor -%}
-    {{ return(names) }}
-{% endmacro %}
-
 {#- What kind of identifier a key_value is: told by key_type, or, of a message's address, by its form. -#}
 {% macro key_kind(columns, value) -%}
     {%- if columns | selectattr('name', 'equalto', 'key_type') | list -%}

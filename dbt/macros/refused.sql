@@ -35,6 +35,10 @@
     then taken apart column by column. Values are never shown: they may be somebody's.
 -#}
 {% macro problem_values(feed) -%}
+    {%- if not execute -%}
+    {#- At parse time dbt only needs to see what is read. -#}
+    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers')) }}
+    {%- endif -%}
     {%- set dialect = contract_feed(feed).config.meta.dialect -%}
     {%- set columns = contract_columns(feed) -%}
     {%- set judged = [] -%}
@@ -93,6 +97,9 @@
 
 {#- One row per line of a feed whose header has not come. -#}
 {% macro lines_without_header(feed, header) -%}
+    {%- if not execute -%}
+    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers')) }}
+    {%- endif -%}
     {%- set keys = contract_feed(feed).config.meta.key -%}
     select
         '{{ feed }}' as feed,

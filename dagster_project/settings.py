@@ -1,0 +1,135 @@
+"""The settings of a deployment: the only reader of the environment.
+
+Each is an environment variable ``COCANAL_<NAME>``; ``cocanal settings`` lists them. Not for business rules: those are
+models, policies and the metadata of audiences, where a change can be reviewed.
+"""
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is a sentence per setting that says what it must be."""
+
+
+class Settings(BaseSettings):
+    """Typed settings, with the folders that follow from ``home``."""
+
+    model_config = SettingsConfigDict(env_prefix="COCANAL_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path("var"), description="Folder of everything that this deployment writes.")
+    threads: int = Field(os.cpu_count() or 1, ge=1, description="Threads that DuckDB may use.")
+    memory_limit: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$", description="Memory that DuckDB may use.")
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="ISO 4217 code of all amounts.")
+    default_country: str = Field("FR", pattern=r"^[A-Z]{2}$", description="ISO 3166 code for people without a country.")
+    holdout_share: _Share = Field(0.1, description="Share of an audience held out where the audience names none.")
+    holdout_salt: str = Field("cocanal", min_length=1, description="Makes the draw of this deployment its own.")
+    keep_releases: int = Field(7, ge=1, description="Releases that stay; older ones are removed.")
+    keep_runs_days: int = Field(60, ge=1, description="Days that Dagster's own record of a run stays.")
+    schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
+    volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
+    volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
+    volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
+    volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
+    quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")
+    quarantine_stop_rows: int = Field(50, ge=0, description="... if it is also more than so many rows.")
+    stale_after_days: int = Field(3, ge=1, description="Days without a file after which a feed is reported.")
+    late_after_days: int = Field(2, ge=0, description="Days that the deliveries may lie behind the clock (schedule only).")
+    late_action: Literal["warn", "stop"] = Field("warn", description="What the schedule does when they lie further behind.")
+    webhook_url: HttpUrl | None = Field(None, description="Address that is told of runs that fail; none by default.")
+    ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
+    ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def landing(self) -> Path:
+        return self.home / "landing"
+
+    @property
+    def raw(self) -> Path:
+        return self.home / "raw"
+
+    @property
+    def register(self) -> Path:
+        """Pages that remember which files have been delivered."""
+        return self.raw / "deliveries"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def current_release(self) -> Path:
+        return self.releases / "current"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def dbt_target(self) -> Path:
+        return self.home / "dbt"
+
+    @property
+    def demo_mark(self) -> Path:
+        """A file that is there in the demo's home only."""
+        return self.home / "demo.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "run.lock"
+
+
+def load_settings(**given: object) -> Settings:
+    """Settings from the environment, with ``given`` values before it. Raises SettingsError with one line a setting."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        lines = [
+            f"COCANAL_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg'][:1].lower()}"
+            f"{problem['msg'][1:]}"
+            for problem in error.errors()
+        ]
+        raise SettingsError("\n".join(lines)) from error
+
+
+def is_home_named() -> bool:
+    """Whether the environment names a home, rather than leaving it to the default."""
+    return bool(os.environ.get("COCANAL_HOME"))
+
+
+def environment_of_run(settings: Settings) -> dict[str, str]:
+    """The variables that the processes which a run starts must see."""
+    return {
+        "COCANAL_HOME": str(settings.home),
+        "COCANAL_WAREHOUSE": str(settings.warehouse),
+        "COCANAL_MEMORY_LIMIT": settings.memory_limit,
+        "COCANAL_THREADS": str(settings.threads),
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def parse_day(text: str) -> date:
+    """A day typed by a person. Raises SettingsError with a sentence."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(f"«{text}» is not a day; write it as YYYY-MM-DD, such as 2020-07-15") from error

@@ -1,0 +1,60 @@
+"""Short-lived connections to the working database: the only module of the pipeline that opens it.
+
+DuckDB lets one process write. So a connection is opened for one step and closed at its end, and nobody but the run ever
+opens the file: people read releases. Not for SQL: that is the domain's and dbt's.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.settings import Settings
+from dagster_project.stages import STAGES
+
+
+class Warehouse:
+    """The working database of one home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def path(self) -> Path:
+        return self._settings.warehouse
+
+    @contextmanager
+    def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with every schema of the walk, closed at the end. ``purpose`` names the step, such as
+        ``identity`` or ``identity gate``."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self.path.exists()
+        connection = duckdb.connect(str(self.path))
+        try:
+            if is_new:
+                os.chmod(self.path, 0o600)
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute("set preserve_insertion_order = false")
+            connection.execute(f"set threads = {self._settings.threads}")
+            connection.execute(f"set memory_limit = '{self._settings.memory_limit}'")
+            for stage in STAGES:
+                connection.execute(f"create schema if not exists {stage}")
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to no file, for reading deliveries; what does not fit into memory spills into the home."""
+        connection = duckdb.connect()
+        try:
+            spill = self._settings.home / ".spill"
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute(f"set threads = {self._settings.threads}")
+            connection.execute(f"set memory_limit = '{self._settings.memory_limit}'")
+            connection.execute("set temp_directory = '" + str(spill).replace("'", "''") + "'")
+            yield connection
+        finally:
+            connection.close()

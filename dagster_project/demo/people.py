@@ -1,0 +1,167 @@
+"""Who lives in the generated world: households, persons, their names, addresses, and how they like to shop.
+
+Numbers are drawn here, one array per trait; what a person writes into a form is made of them in ``records``. Days
+count from ``seasons.FIRST_DAY``; ``NEVER`` is a day after the end.
+"""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dagster_project.demo import catalogue, seasons
+
+NEVER = 99_999
+
+HOUSEHOLDS = ("single", "couple", "family", "lone_parent", "twins", "father_and_son", "flatmates")
+_HOUSEHOLD_SHARES = (0.36, 0.26, 0.21, 0.08, 0.02, 0.02, 0.05)
+
+HABITS = (
+    "store_only", "online_only", "both", "went_online_2020", "silent_2020", "new_online", "new_store", "left_2019",
+)  # fmt: skip
+"""How a person shops over time; ``purchases`` says what each means in days and channels."""
+_HABIT_SHARES = (0.40, 0.19, 0.20, 0.05, 0.08, 0.025, 0.02, 0.035)
+
+
+def _pick(rng: np.random.Generator, shares: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+    return np.minimum(np.searchsorted(shares, rng.random(size), side="right"), len(shares) - 1)
+
+
+def _choice(rng: np.random.Generator, shares: tuple[float, ...], size: int) -> NDArray[np.int64]:
+    return _pick(rng, np.cumsum(shares) / sum(shares), size)
+
+
+def _given_names(
+    rng: np.random.Generator, female: NDArray[np.bool_], birth_year: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    names = np.empty(len(female), dtype=object)
+    decade = np.clip((birth_year - 1) // 10 * 10 + 1, 1921, 2001)
+    for (sex, year), (choices, shares) in catalogue.reference().given_names.items():
+        wanted = np.flatnonzero((decade == year) & (female == (sex == "f")))
+        names[wanted] = choices[_pick(rng, shares, len(wanted))]
+    return names
+
+
+def _nearest_store(commune: NDArray[np.int64]) -> NDArray[np.int64]:
+    places, at = catalogue.reference(), catalogue.store_communes()
+    north = places.latitudes[:, None] - places.latitudes[at][None, :]
+    east = (places.longitudes[:, None] - places.longitudes[at][None, :]) * 0.69
+    return np.argmin(north**2 + east**2, axis=1)[commune]
+
+
+def _address(rng: np.random.Generator, size: int) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.int64]]:
+    """House number, street and commune of ``size`` homes; six in ten live in a town with a store."""
+    places, at = catalogue.reference(), catalogue.store_communes()
+    town = at[_pick(rng, np.cumsum(places.populations[at]) / places.populations[at].sum(), size)]
+    anywhere = _pick(rng, np.cumsum(places.populations) / places.populations.sum(), size)
+    commune = np.where(rng.random(size) < 0.6, town, anywhere)
+    number = np.maximum(1, rng.gamma(1.1, 32.0, size).astype(np.int64))
+    return number, places.streets[_pick(rng, places.street_weights, size)], commune
+
+
+def _households(rng: np.random.Generator, persons: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Household number, household kind and role (0 = head) of each of exactly ``persons`` persons."""
+    kind = _choice(rng, _HOUSEHOLD_SHARES, persons)
+    sizes = np.select(
+        [kind == k for k in range(len(HOUSEHOLDS))],
+        [1, 2, 2 + rng.integers(1, 4, persons), 1 + rng.integers(1, 3, persons), 2, 3, rng.integers(2, 5, persons)],
+    )
+    count = int(np.searchsorted(np.cumsum(sizes), persons)) + 1
+    kind, sizes = kind[:count], sizes[:count]
+    household = np.repeat(np.arange(count), sizes)[:persons]
+    role = (np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes))[:persons]
+    return household, kind[household], role
+
+
+def draw_people(rng: np.random.Generator, persons: int) -> pa.Table:
+    """One row per person, ordered by number; every household's persons stand together, its head first."""
+    places = catalogue.reference()
+    household, kind, role = _households(rng, persons)
+    head = np.flatnonzero(role == 0)[household]
+    is_kind = {name: kind == k for k, name in enumerate(HOUSEHOLDS)}
+    child = (is_kind["family"] & (role >= 2)) | (is_kind["lone_parent"] & (role >= 1))
+    son = is_kind["father_and_son"] & (role == 2)
+    partner = ((is_kind["couple"] | is_kind["family"]) & (role == 1)) | (is_kind["father_and_son"] & (role == 1))
+    twin = is_kind["twins"]
+
+    age = np.clip(rng.gamma(7.0, 6.2, persons) + 17, 18, 92)
+    is_parent = is_kind["family"] | is_kind["lone_parent"] | is_kind["father_and_son"]
+    age = np.where(is_parent & (age < 42), rng.uniform(42, 62, persons), age)
+    age = np.where(is_kind["flatmates"], rng.uniform(19, 33, persons), age)
+    age_of_head = age[head]
+    age = np.where(partner, np.clip(age_of_head + rng.normal(-1.0, 3.5, persons), 19, 92), age)
+    age = np.where(child, np.clip(age_of_head - rng.uniform(22, 34, persons), 16, 40), age)
+    age = np.where(son, np.clip(age_of_head - rng.uniform(24, 30, persons), 16, 50), age)
+    age = np.where(twin, age_of_head, age)
+    born = np.round(seasons.DAYS - age * 365.25).astype(np.int64)
+    birth_year = 2020 - age.astype(np.int64)
+
+    female = rng.random(persons) < 0.62
+    female = np.where(partner, ~female[head] ^ (rng.random(persons) < 0.05), female)
+    female = np.where(is_kind["father_and_son"], role == 1, female)
+    first_name = _given_names(rng, female, birth_year)
+    for _ in range(3):  # Twins and siblings do not share a given name.
+        again = np.flatnonzero((twin | child) & (first_name == np.roll(first_name, 1)) & (role > 0))
+        first_name[again] = _given_names(rng, female[again], birth_year[again])
+    first_name = np.where(son, first_name[head], first_name)
+    surname = places.surnames[_pick(rng, places.surname_weights, persons)]
+    family_name = np.where(child | son | (twin & (role > 0)), surname[head], surname)
+    married = partner & (rng.random(persons) < 0.72)
+    family_name = np.where(married & (rng.random(persons) < 0.8), surname[head], family_name)
+    weds = female & ~married & ~child & (rng.random(persons) < 0.035)
+    married_name = np.where(weds, places.surnames[_pick(rng, places.surname_weights, persons)], family_name)
+
+    number, street, commune = _address(rng, persons)
+    new_number, new_street, new_commune = _address(rng, persons)
+    moves_together = (rng.random(persons) < 0.11)[head]
+    moves_alone = (child | is_kind["flatmates"]) & (rng.random(persons) < 0.12)
+    moved_day = np.where(moves_together, rng.integers(20, seasons.DAYS - 20, persons)[head], NEVER)
+    moved_day = np.where(moves_alone, rng.integers(20, seasons.DAYS - 20, persons), moved_day)
+    with_head = np.where(moves_alone, np.arange(persons), head)
+    stays_near = rng.random(persons) < 0.65
+    second_commune = np.where(stays_near[with_head], commune[head], new_commune[with_head])
+
+    def never_unless(share: float) -> NDArray[np.int64]:
+        return np.where(rng.random(persons) < share, rng.integers(15, seasons.DAYS - 15, persons), NEVER)
+
+    shares_mail = (role > 0) & (role < 3) & ~is_kind["flatmates"] & (rng.random(persons) < 0.13)
+    shares_phone = (role > 0) & ~is_kind["flatmates"] & (rng.random(persons) < 0.06)
+    shares_bank_card = (partner | (child & (age < 20))) & (rng.random(persons) < 0.25)
+    return pa.table(
+        {
+            "person": np.arange(persons, dtype=np.int32),
+            "household": household.astype(np.int32),
+            "head": head.astype(np.int32),
+            "role": role.astype(np.int32),
+            "scenario": pa.array(np.array(HOUSEHOLDS, dtype=object)[kind], pa.string()),
+            "habit": _choice(rng, _HABIT_SHARES, persons).astype(np.int32),
+            "activity": rng.gamma(1.1, 1 / 1.1, persons),
+            "sex": pa.array(np.where(female, "f", "m"), pa.string()),
+            "born": born,
+            "first_name": pa.array(first_name, pa.string()),
+            "last_name": pa.array(family_name, pa.string()),
+            "married_name": pa.array(married_name, pa.string()),
+            "married_day": np.where(weds, rng.integers(30, seasons.DAYS - 30, persons), NEVER),
+            "address1": pa.array(street[head], pa.string()),
+            "number1": number[head],
+            "postal_code1": pa.array(places.postal_codes[commune[head]], pa.string()),
+            "city1": pa.array(places.cities[commune[head]], pa.string()),
+            "address2": pa.array(new_street[with_head], pa.string()),
+            "number2": new_number[with_head],
+            "postal_code2": pa.array(places.postal_codes[second_commune], pa.string()),
+            "city2": pa.array(places.cities[second_commune], pa.string()),
+            "moved_day": moved_day,
+            "has_email": rng.random(persons) < np.where(age > 70, 0.6, 0.93),
+            "shares_mail": shares_mail,
+            "mail_pattern": rng.integers(0, 6, persons),
+            "mail_domain": rng.random(persons),
+            "mail_day": never_unless(0.12),
+            "has_phone": rng.random(persons) < 0.9,
+            "shares_phone": shares_phone,
+            "phone_day": never_unless(0.07),
+            "recycles_phone": rng.random(persons) < 0.006,
+            "has_landline": (rng.random(persons) < np.where(age > 55, 0.6, 0.2))[head],
+            "shares_bank_card": shares_bank_card,
+            "bank_card_day": never_unless(0.35),
+            "store": _nearest_store(commune[head]).astype(np.int32),
+        }
+    )

@@ -112,7 +112,7 @@ select
          when phone is not null and u(id, 'request key') < 0.75 then 'phone' else id_type end as key_type,
     case when email is not null and u(id, 'request key') < 0.6 then email
          when phone is not null and u(id, 'request key') < 0.75 then phone else id end as key_value,
-    utc(at_day(day, id, 'request')) as received_at,
+    utc(at_day(day, id, 'request at')) as received_at,
     delivered(day) as delivered_on,
     row_number() over (order by day, id) as seq,
 from asked

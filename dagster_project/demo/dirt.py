@@ -13,7 +13,7 @@ EMAIL_UPPER, EMAIL_SPACES, EMAIL_TYPO, EMAIL_TAG = 0.06, 0.02, 0.012, 0.008
 PHONE_SPACED, PHONE_DOTTED, PHONE_PLUS, PHONE_PLUS_SPACED, PHONE_DOUBLE_ZERO, PHONE_UNREADABLE = 0.25, 0.1, 0.08, 0.06, 0.04, 0.003
 NAME_UPPER, NAME_LOWER, NAME_NO_ACCENTS, NAME_TYPO = 0.16, 0.05, 0.12, 0.012
 FIRST_NAME_INITIAL, FIRST_NAME_DIMINUTIVE, NAMES_SWAPPED = 0.012, 0.03, 0.007
-BIRTH_DATE_MISSING, BIRTH_DATE_DEFAULT, BIRTH_DATE_SWAPPED = 0.25, 0.02, 0.006
+BIRTH_DATE_MISSING, BIRTH_DATE_DEFAULT, BIRTH_DATE_SWAPPED, BIRTH_DATE_GARBLED = 0.25, 0.02, 0.006, 0.002
 ADDRESS_MISSING, ADDRESS_UPPER, ADDRESS_SHORT, ADDRESS_TWO_LINES = 0.12, 0.2, 0.15, 0.004
 POSTAL_CODE_WRONG, CITY_UPPER, EMAIL_MISSING, PHONE_MISSING = 0.01, 0.3, 0.06, 0.25
 # Values that many people share.
@@ -62,7 +62,7 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
     name_cases = [(NAME_UPPER, "upper(n)"), (NAME_LOWER, "lower(n)"), (NAME_NO_ACCENTS, "strip_accents(n)"),
                   (NAME_TYPO, "n[:2] || n[4:]")]  # fmt: skip
     macros = {
-        "u(key, salt)": f"(hash({seed}, salt, key) >> 11)::double / 9007199254740992.0",
+        "u(key, salt)": f"(hash(hash({seed}, salt, key)) >> 11)::double / 9007199254740992.0",
         # Days and moments.
         "day_date(d)": f"date '{seasons.FIRST_DAY}' + d::integer",
         "utc(s)": f"timezone('UTC', timezone('Europe/Paris', timestamp '{seasons.FIRST_DAY}' + to_seconds(s::bigint)))",

@@ -4,28 +4,29 @@ A CSV feed is rendered by DuckDB as one line of text per row, ordered by file; t
 that column. What stands in the rows belongs elsewhere.
 """
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dagster_project.demo import dirt, seasons
 from dagster_project.domain.contract import Feed
 
-TRANSACTIONAL = (
-    "shop_orders", "shop_order_lines", "pos_tickets", "pos_ticket_lines", "shop_refunds", "shop_refund_lines",
-)  # fmt: skip
+CUT_OFF_FEED = "pos_tickets"
+"""The feed of which one file arrives cut off, and another lies about half written."""
 # What differs when a key is said twice in one file: something that changes no person and no euro.
 _CONFLICTS = {"pos_tickets": "'R9' as register_id", "shop_orders": "'Colis' as city", "loyalty_members": "'FR' as country"}
 # Feeds in which an older row must not come again later: the latest delivery would win.
 _NOT_AGAIN = frozenset({"deliveries"})
-_EXTRA_COLUMN = {"shop_customers": ("internal_note", "à rappeler"), "pos_tickets": ("cashier_initials", "MB")}
+_EXTRA_COLUMN = {"shop_customers": ("internal_note", "à rappeler"), "pos_tickets": ("cashier_initials", "É.B.")}
 _PARQUET_TYPES = {"moment": "timestamptz", "date": "date", "boolean": "boolean", "integer": "bigint", "decimal": "double", "amount": "decimal(18, 2)"}
 
 
@@ -51,6 +52,8 @@ def _text(name: str, type_: str, dialect: str) -> str:
         return f"case when seq % 5 = 0 then strftime({name}, '%Y-%m-%dT%H:%M:%SZ') else paris_iso({name}) end"
     if type_ == "amount":
         return f"replace({name}::varchar, '.', ',')" if dialect == "pos" else f"{name}::varchar"
+    if name == "birth_date":
+        return f"case when u(seq, 'garbled') < {dirt.BIRTH_DATE_GARBLED} then '31/02/1975' else {name}::varchar end"
     if type_ in ("date", "integer", "boolean", "decimal"):
         return f"{name}::varchar"
     return name
@@ -128,12 +131,14 @@ def _rows(feed: Feed) -> str:
     return " union all ".join(parts)
 
 
-def _plan(con: duckdb.DuckDBPyConnection, feed: Feed, seed: int) -> list[_File]:
+def _plan(con: duckdb.DuckDBPyConnection, feed: Feed, seed: int, nights: list[date]) -> list[_File]:
     days = con.execute(f"select distinct delivered_on from rows_{feed.name} order by 1").fetchall()
     files = []
     for (day,) in days:
         draw = _chance(seed, feed.name, day, "form")
         form = "csv" if draw < 0.5 else "csv.gz" if draw < 0.8 else "parquet"
+        if feed.name == CUT_OFF_FEED and day in (cut_off_on(nights), nights[-1]):
+            form = "csv"
         layout = 0
         if form != "parquet":
             layout = 1 if _chance(seed, feed.name, day, "layout") < dirt.FILE_REORDERED else 0
@@ -146,24 +151,17 @@ def _plan(con: duckdb.DuckDBPyConnection, feed: Feed, seed: int) -> list[_File]:
 
 def _slices(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[tuple[date, int, pa.Table]]:
     """The result of ``sql``, ordered by ``delivered_on`` and ``part``, cut at every change of them."""
-    table = con.execute(sql).to_arrow_table().combine_chunks()
-    runs = table.select(["delivered_on", "part"]).append_column("row", pa.array(range(table.num_rows), pa.int64()))
+    table = con.sql(sql).to_arrow_table()
+    runs = table.select(["delivered_on", "part"]).append_column("row", pa.array(np.arange(table.num_rows)))
     bounds = runs.group_by(["delivered_on", "part"]).aggregate([("row", "min"), ("row", "max")]).sort_by("row_min")
     for run in bounds.to_pylist():
         yield run["delivered_on"], run["part"], table.slice(run["row_min"], run["row_max"] - run["row_min"] + 1)
 
 
-def _content(lines: pa.Table) -> bytes:
-    """The lines of a slice as one piece of UTF-8."""
-    column = lines["line"].combine_chunks()
-    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return b"".join(value.encode() for value in chunk.to_pylist())
-
-
-def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: int) -> dict[str, int]:
+def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: int, nights: list[date]) -> dict[str, int]:
     """Write every file of a feed; returns how many files and rows (as delivered, damaged ones too)."""
     con.execute(f"create temp table rows_{feed.name} as {_rows(feed)}")
-    files = _plan(con, feed, seed)
+    files = _plan(con, feed, seed, nights)
     plan = pa.table(
         {
             "delivered_on": pa.array([file.delivered_on for file in files], pa.date32()),
@@ -179,10 +177,6 @@ def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: 
     rows = 0
     chosen = (
         f"select r.*, p.part, p.form, p.layout from rows_{feed.name} as r join file_plan as p"
-        " on p.delivered_on = r.delivered_on and p.part = case when p.parts = 2 and u(r.seq, 'part') < 0.5 then 1 else 0 end"
-    )
-    chosen = (
-        f"select r.*, p.part, p.form, p.layout from rows_{feed.name} as r join file_plan as p"
         " on p.delivered_on = r.delivered_on and p.part = (case when u(r.seq, 'part') < 0.5 then p.parts - 1 else 0 end)"
     )
     for layout in sorted({file.layout for file in files if file.form != "parquet"}):
@@ -193,7 +187,7 @@ def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: 
         )
         for day, part, lines in _slices(con, sql):
             rows += lines.num_rows
-            written += _write_text(landing, feed, by_place[day, part], header, _content(lines), seed)
+            written += _write_text(landing, feed, by_place[day, part], header + "\n" + "".join(lines["line"].to_pylist()), seed, nights)
     if any(file.form == "parquet" for file in files):
         columns = ", ".join(
             f"{column.name}::{_PARQUET_TYPES.get(column.type, 'varchar')} as {column.name}" for column in feed.columns
@@ -218,15 +212,43 @@ def _target(landing: Path, feed: Feed, file: _File) -> Path:
     return folder / f"{feed.name}_{file.delivered_on:%Y%m%d}_{file.part + 1:02d}.{file.form}"
 
 
-def _write_text(landing: Path, feed: Feed, file: _File, header: str, body: bytes, seed: int) -> int:
-    encoding = "latin-1" if feed.dialect == "pos" else "utf-8"
-    content = (header + "\n").encode() + body
-    if encoding != "utf-8":
-        content = content.decode().encode(encoding)
+def _write_text(landing: Path, feed: Feed, file: _File, text: str, seed: int, nights: list[date]) -> int:
+    """Write a CSV file and what became of it: cut off and sent again, sent again later, half written beside."""
     if _chance(seed, feed.name, file.delivered_on, "crlf") < dirt.FILE_CRLF:
-        content = content.replace(b"\n", b"\r\n")
-    if encoding == "utf-8" and _chance(seed, feed.name, file.delivered_on, "bom") < dirt.FILE_BOM:
-        content = b"\xef\xbb\xbf" + content
+        text = text.replace("\n", "\r\n")
+    content = text.encode("latin-1" if feed.dialect == "pos" else "utf-8")
+    if feed.dialect != "pos" and _chance(seed, feed.name, file.delivered_on, "bom") < dirt.FILE_BOM:
+        content = codecs.BOM_UTF8 + content
     target = _target(landing, feed, file)
-    target.write_bytes(gzip.compress(content, 3, mtime=0) if file.form == "csv.gz" else content)
+    packed = gzip.compress(content, 3, mtime=0) if file.form == "csv.gz" else content
+    again = _next_delivery(file.delivered_on, nights)
+    if feed.name == CUT_OFF_FEED and file.delivered_on == cut_off_on(nights):
+        target.write_bytes(content[: len(content) * 3 // 5])
+        _again(landing, feed, file, again).write_bytes(packed)
+        return 2
+    target.write_bytes(packed)
+    if feed.name == CUT_OFF_FEED and file.delivered_on == nights[-1]:
+        target.with_name(f"{target.name}.part").write_bytes(content[: len(content) // 2])
+    may_repeat = not feed.whole_table and feed.name not in _NOT_AGAIN and again <= nights[-1]
+    if may_repeat and _chance(seed, feed.name, file.delivered_on, "file again") < dirt.FILE_AGAIN:
+        _again(landing, feed, file, again).write_bytes(packed)
+        return 2
     return 1
+
+
+def cut_off_on(nights: list[date]) -> date:
+    """The day whose ticket file arrived cut off: a usual day in the history, twelve days before the first night."""
+    day = nights[0] - timedelta(days=12)
+    return day + timedelta(days=1) if day.weekday() in (0, 1) else day
+
+
+def _next_delivery(day: date, nights: list[date]) -> date:
+    daily_from = nights[0] - timedelta(days=seasons.DAILY_DELIVERIES_BEFORE_NIGHTS)
+    if day >= daily_from:
+        return day + timedelta(days=1)
+    return min((day.replace(day=1) + timedelta(days=32)).replace(day=1), daily_from)
+
+
+def _again(landing: Path, feed: Feed, file: _File, day: date) -> Path:
+    path = _target(landing, feed, _File(day, file.part, file.form, file.layout))
+    return path.with_name(f"{feed.name}_{file.delivered_on:%Y%m%d}_{file.part + 1:02d}_again.{file.form}")

@@ -12,8 +12,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from dagster_project.demo import catalogue, consents, dirt, files, interactions, people, purchases, records, seasons, trade, truth as truths
+from dagster_project.demo import cast, catalogue, consents, dirt, files, interactions, people, purchases, records, seasons, trade, truth as truths
 from dagster_project.domain.contract import feeds
+
+_CAST_SEQ = 10_000_000_000
+"""Where the numbers of the cast's rows begin: behind all others."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
         for table in [catalogue.stock(rng, day)]
     )
     for name, table in (("store_hours", hours), ("stock", stock)):
-        con.register("drawn", table)
-        con.execute(f"create table feed_{name} as select *, row_number() over () as seq from drawn")
+        con.register("drawn", table.append_column("seq", pa.array(np.arange(table.num_rows))))
+        con.execute(f"create table feed_{name} as select * from drawn")
         con.unregister("drawn")
     days = ", ".join(f"date '{day}'" for day in yearly)
     con.execute(
@@ -112,6 +115,53 @@ def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
         from products as p cross join unnest([{days}]) as t(d)
         """
     )
+
+
+def _write_cast(con: duckdb.DuckDBPyConnection) -> None:
+    """Add the named cast to the feeds and to the truth."""
+    members = cast.cast()
+    for feed in feeds().values():
+        rows = [row for member in members for row in member.rows if row.feed == feed.name]
+        if not rows:
+            continue
+        columns = [name for name in feed.column_names if any(name in row.values for row in rows)]
+        table = pa.table(
+            {name: [row.values.get(name) for row in rows] for name in columns}
+            | {"day": [row.day for row in rows], "seq": np.arange(len(rows)) + _CAST_SEQ}
+        )
+        con.register("drawn", table)
+        con.execute(
+            f"insert into feed_{feed.name} by name select * exclude (day), delivered_date(day) as delivered_on from drawn"
+        )
+        con.unregister("drawn")
+    con.execute(
+        """
+        create table person_truth as
+        select person_id, household_id, scenario, first_name, last_name, married_name, birth_date, sex from persons
+        """
+    )
+    owners = {record: member for member in members for record in member.owned}
+    for member in members:
+        con.execute(
+            "insert into person_truth values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [member.person_id, member.household_id, member.scenario, member.first_name, member.last_name, member.last_name,
+             member.birth_date, member.sex],
+        )  # fmt: skip
+    records_ = [(*record, owner.person_id, owner.household_id, owner.scenario) for record, owner in owners.items()]
+    con.executemany("insert into record_truth values (?, ?, ?, ?, ?)", records_)
+    transactions = []
+    for member in members:
+        for feed_name, record, counted, channel, day in member.bought:
+            owner = owners.get((feed_name, record), member)
+            key_owner = None if owner is member else owner.person_id
+            transactions.append((feed_name, record, member.person_id, key_owner, counted, channel, day))
+    con.executemany("insert into transaction_truth values (?, ?, ?, ?, ?, ?, ?)", transactions)
+    statements = [
+        (member.person_id, row.values["consent_id"], None, None, row.values["key_type"], row.values["purpose"], row.values["channel"],
+         row.values["status"], row.values["occurred_at"])
+        for member in members for row in member.rows if row.feed == "consents"
+    ]  # fmt: skip
+    con.executemany("insert into consent_truth values (?, ?, ?, ?, ?, ?, ?, ?, ?)", statements)
 
 
 def generate(
@@ -135,11 +185,11 @@ def generate(
         consents.write_consents(con)
         interactions.write_interactions(con)
         _write_reference(con, plan)
-        con.execute("create table person_truth as select * from persons")
+        _write_cast(con)
         written = {}
         for position, feed in enumerate(feeds().values()):
             tell(f"delivering {feed.name}", 0.45 + 0.5 * position / len(feeds()))
-            written[feed.name] = files.write_feed(con, feed, landing, plan.seed)
+            written[feed.name] = files.write_feed(con, feed, landing, plan.seed, seasons.nights(plan.nights))
         tell("writing the truth", 0.97)
         truths.write_truth(con, truth)
     finally:

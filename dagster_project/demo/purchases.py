@@ -16,9 +16,9 @@ from dagster_project.demo.people import HABITS, NEVER
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-VISITS_PER_PERSON = 8.0
+VISITS_PER_PERSON = 6.9
 """Mean store visits of an average store shopper over the whole calendar, before habits."""
-ORDERS_PER_PERSON = 3.9
+ORDERS_PER_PERSON = 3.3
 """Mean online orders of an average online shopper over the whole calendar, before habits."""
 CARD_SHARE, SECOND_CARD_SHARE = 0.62, 0.06
 ACCOUNT_SHARE, SECOND_ACCOUNT_SHARE, THIRD_ACCOUNT_SHARE = 0.86, 0.07, 0.15

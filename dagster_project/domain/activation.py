@@ -121,16 +121,10 @@ _MACROS = {
                 '"' || regexp_extract(x, '^(.*)@', 1) || '"@' || regexp_extract(x, '@([^@]*)$', 1)
             else neutral_text(x)
         end""",
-    # The golden value first, the others by their hash.
-    "golden_first(x, golden)": """
-        list_transform(
-            list_sort(list_transform(x, lambda y: {'is_later': y is distinct from golden, 'hash': md5(y), 'value': y})),
-            lambda z: z.value
-        )""",
 }
 
-# One row per audience, destination and treated account. The golden identifier comes first, then by hash: never by id.
-# Names and postal code travel only where the person allowed the destination the very address that they belong to.
+# One row per audience, destination and treated account, with its contact points of a type in their order of position.
+# Names and postal code travel only where the person allowed the destination the address that they belong to.
 _CANDIDATES = """
     with members as (
         select distinct audience, destination, account_id
@@ -140,25 +134,13 @@ _CANDIDATES = """
 
     points as (
         select
-            contact_points.account_id,
-            list(
-                distinct contact_points.identifier
-            ) filter (where contact_points.identifier_type = 'email') as emails,
-            list(
-                distinct contact_points.identifier
-            ) filter (where contact_points.identifier_type = 'phone') as phones,
-            bool_or(
-                contact_points.identifier_type = 'post' and coalesce(identifiers.is_golden, false)
-            ) as has_address
+            account_id,
+            list(identifier order by position, identifier) filter (where identifier_type = 'email') as emails,
+            list(identifier order by position, identifier) filter (where identifier_type = 'phone') as phones,
+            bool_or(identifier_type = 'post') as has_address
         from audience.contact_points
-        left join account.identifiers
-            on
-                contact_points.identifier_type = 'post'
-                and identifiers.account_id = contact_points.account_id
-                and identifiers.identifier_type = contact_points.identifier_type
-                and identifiers.identifier = contact_points.identifier
-        where contact_points.destination = $destination
-        group by contact_points.account_id
+        where destination = $destination
+        group by account_id
     ),
 
     candidates as (
@@ -166,8 +148,8 @@ _CANDIDATES = """
             members.audience,
             members.destination,
             members.account_id,
-            golden_first(points.emails, golden_records.email) as emails,
-            golden_first(points.phones, golden_records.phone) as phones,
+            points.emails,
+            points.phones,
             coalesce(points.has_address, false) as has_address,
             golden_records.first_name,
             golden_records.last_name,

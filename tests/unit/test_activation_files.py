@@ -37,9 +37,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
                 ('vip', 'email_tool, google_customer_match, meta_custom_audience'), ('win_back', 'email_tool');
             create table audience.members (audience varchar, destination varchar, account_id varchar, arm varchar);
             create table audience.contact_points
-                (destination varchar, account_id varchar, identifier_type varchar, identifier varchar);
-            create table account.identifiers
-                (account_id varchar, identifier_type varchar, identifier varchar, is_golden boolean);
+                (destination varchar, account_id varchar, identifier_type varchar, identifier varchar, position int);
             create table account.golden_records (account_id varchar, email varchar, phone varchar, first_name varchar,
                 last_name varchar, postal_code varchar, country varchar);
         """)
@@ -53,25 +51,20 @@ def add(
     emails: tuple[str, ...] = (),
     phones: tuple[str, ...] = (),
     post: str | None = None,
-    is_golden_post: bool = True,
     golden: tuple[str | None, ...] = (None, None, None, None, None, None),
     arm: str = "treated",
     destinations: tuple[str, ...] = ("email_tool", "google_customer_match", "meta_custom_audience"),
 ) -> None:
     connection.execute("insert into account.golden_records values (?, ?, ?, ?, ?, ?, ?)", [account_id, *golden])
-    if post:
-        connection.execute(
-            "insert into account.identifiers values (?, 'post', ?, ?)", [account_id, post, is_golden_post]
-        )
     for destination in destinations:
         connection.execute("insert into audience.members values ('vip', ?, ?, ?)", [destination, account_id, arm])
         points = [("email", email) for email in emails] + [("phone", phone) for phone in phones]
         points += [("post", post)] if post else []
-        for identifier_type, identifier in points:
+        for position, (identifier_type, identifier) in enumerate(points):
             if identifier_type == "email" or destination != "email_tool":
                 connection.execute(
-                    "insert into audience.contact_points values (?, ?, ?, ?)",
-                    [destination, account_id, identifier_type, identifier],
+                    "insert into audience.contact_points values (?, ?, ?, ?, ?)",
+                    [destination, account_id, identifier_type, identifier, position],
                 )
 
 
@@ -172,12 +165,11 @@ def test_each_destination_gets_its_own_form_of_a_person(connection: duckdb.DuckD
     ]
 
 
-def test_names_and_postal_code_stay_at_home_without_consent_for_that_very_address(
+def test_names_and_postal_code_stay_at_home_without_consent_for_the_address(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     golden = ("zoe@example.fr", None, "Zoë", "Petit", "75011", "FR")
     add(connection, "a1", emails=("zoe@example.fr",), golden=golden)
-    add(connection, "a2", emails=("max@example.fr",), post="old 69001", is_golden_post=False, golden=golden)
     activation.write_files(connection, tmp_path / "audiences")
     for line in rows(tmp_path / "audiences/vip/google_customer_match.csv")[1:]:
         assert line[1:] == [""] * 5
@@ -202,7 +194,7 @@ def test_the_files_do_not_depend_on_account_ids(connection: duckdb.DuckDBPyConne
     for number in range(50):
         add(connection, f"a{number}", emails=(f"p{number}@example.fr", f"q{number}@example.fr"))
     activation.write_files(connection, tmp_path / "one")
-    for table in ("audience.members", "audience.contact_points", "account.golden_records", "account.identifiers"):
+    for table in ("audience.members", "audience.contact_points", "account.golden_records"):
         connection.execute(f"update {table} set account_id = md5('x' || account_id)")
     activation.write_files(connection, tmp_path / "two")
     for path in (tmp_path / "one").rglob("*.csv"):

@@ -3,5 +3,13 @@
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-# In a checkout ``dbt/`` lies beside the package; in an installed wheel it travels inside it.
-DBT_DIRECTORY = next(path for path in (_PACKAGE.parent / "dbt", _PACKAGE / "_dbt") if path.is_dir())
+
+
+def _beside_or_inside(name: str, inside: str) -> Path:
+    """In a checkout ``name`` lies beside the package; in an installed wheel it travels inside it."""
+    beside = _PACKAGE.parent / name
+    return beside if beside.exists() else _PACKAGE / inside
+
+
+DBT_DIRECTORY = _beside_or_inside("dbt", "_dbt")
+WORKSPACE = _beside_or_inside("workspace.yaml", "_workspace.yaml")

@@ -17,6 +17,7 @@ from typing import Any
 
 from dagster_project.project import DBT_DIRECTORY
 from dagster_project.settings import Settings, environment_of_run
+from dagster_project.warehouse import Warehouse
 
 
 class TransformError(Exception):
@@ -106,7 +107,7 @@ def _loaded_manifest(fingerprint: str, target: Path) -> Any:
     return result.result
 
 
-def build(settings: Settings, stage: str) -> Iterator[NodeResult]:
+def build(settings: Settings, stage: str, warehouse: Warehouse) -> Iterator[NodeResult]:
     """Build the models of one stage and run their tests, in dbt's order; yields what became of each.
 
     Unit tests of the models belong to the test suite and are left out. Afterwards no connection to the warehouse stays
@@ -116,8 +117,12 @@ def build(settings: Settings, stage: str) -> Iterator[NodeResult]:
     from dbt.cli.main import dbtRunner
 
     os.environ.update(environment_of_run(settings))
+    with warehouse.session(stage):
+        pass  # makes the file and the schemas with the right modes
     target = settings.dbt_target
-    target.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.mkdir(parents=True)
+        shutil.copy(prepare_manifest(settings).with_name("partial_parse.msgpack"), target)
     manifest = _loaded_manifest(project_fingerprint(), target)
     try:
         result = dbtRunner(manifest=manifest).invoke(

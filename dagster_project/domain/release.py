@@ -321,13 +321,26 @@ def write_manifest(
             ).fetchall()
         ],
     }
-    path = directory / MANIFEST
-    path.unlink(missing_ok=True)
-    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    path.chmod(0o440)
-    _sync(path)
-    _sync(directory)
+    _write_json(directory / MANIFEST, manifest)
     return manifest
+
+
+def add_gate_results(directory: Path, gates: Sequence[Mapping[str, Any]]) -> None:
+    """Complete the manifest of ``directory`` with what the release's own gate found, before it is promoted."""
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    own = {gate["gate"] for gate in gates}
+    manifest["gates"] = [gate for gate in manifest["gates"] if gate["gate"] not in own] + [dict(gate) for gate in gates]
+    _write_json(path, manifest)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    unfinished.chmod(0o440)
+    _sync(unfinished)
+    os.replace(unfinished, path)
+    _sync(path.parent)
 
 
 def _audience_sizes(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ same whatever the history, holds no lock and never sees a row of a person. Not f
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -193,11 +194,18 @@ def _result(name: str, suite: Suite, judgements: list[Judgement], severity: dg.A
 
 
 def gate_check(
-    suite_of: Callable[[], Suite], warehouse: Warehouse, also_waits_for: tuple[str, ...] = ()
+    suite_of: Callable[[], Suite],
+    warehouse: Warehouse,
+    *,
+    previous: Callable[[], Path | None],
+    also_waits_for: tuple[str, ...] = (),
+    prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
 ) -> dg.AssetChecksDefinition:
     """The gate of a stage as two checks on its last table: ``<stage>_gate`` blocks, ``<stage>_watch`` warns.
 
-    What the gate found is also kept in ``release.gate_results``, for the release to see that every gate has passed.
+    ``previous`` names the last release's database, which statements see as ``previous``; ``prepare`` reads files again
+    into tables that statements measure. What the gate found is also kept in ``release.gate_results``, for the release
+    to see that every gate has passed.
     """
     shape = suite_of()
     asset = dg.AssetKey(shape.asset.split("."))
@@ -226,6 +234,10 @@ def gate_check(
     def judge_seam(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         began = datetime.now(UTC)
         with warehouse.session(f"{shape.stage} gate") as connection:
+            if (database := previous()) is not None:
+                connection.execute("attach '" + str(database).replace("'", "''") + "' as previous (read_only)")
+            if prepare is not None:
+                prepare(connection)
             judgements = judge(connection, suite_of(), accepted_gates(connection))
             keep(connection, shape.stage, judgements)
         for judgement in judgements:

@@ -1,0 +1,49 @@
+"""Dagster's own home: runs, schedules and logs of this deployment.
+
+``dagster.yaml`` is written once, where it is missing: from then on it is the deployment's (Postgres storage, retention).
+"""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from dagster_project.settings import Settings, environment_of_run
+
+_DAGSTER_YAML = """\
+# Written by Cocanal when this home was made; yours to change (docs/operations.md says how to use Postgres).
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  # The warehouse has one writer, so one run works at a time: by run, for two runs must not interleave on its tables.
+  pools:
+    default_limit: 1
+    granularity: run
+run_monitoring:
+  # A run whose process died is marked as failed, and the sensor says so.
+  enabled: true
+  start_timeout_seconds: 300
+retention:
+  schedule: {purge_after_days: 90}
+  sensor: {purge_after_days: {skipped: 7, failure: 30, success: 30}}
+"""
+
+
+def prepare_instance(settings: Settings) -> Path:
+    """Make Dagster's home, with its configuration where it is missing; returns the folder."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        unfinished = config.with_suffix(".tmp")
+        unfinished.write_text(_DAGSTER_YAML, encoding="utf-8")
+        unfinished.replace(config)
+    os.environ.update(environment_of_run(settings))
+    return home
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance of this home; close it (a context manager)."""
+    return dg.DagsterInstance.from_config(str(prepare_instance(settings)))

@@ -1,0 +1,104 @@
+"""The nightly job, its schedule, and what says so when a run fails. Not for the work: assets."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import requests
+from tenacity import retry, stop_after_attempt, wait_exponential
+
+from dagster_project.assets.landing import SCHEDULED_TAG
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+NIGHTLY = "nightly"
+
+
+def nightly_job() -> "UnresolvedAssetJobDefinition":
+    """Every asset and every gate, in one process: DuckDB lets one process write."""
+    return dg.define_asset_job(
+        NIGHTLY,
+        selection=dg.AssetSelection.all(),
+        executor_def=dg.in_process_executor,
+        description="From delivered files to a released audience. Publishes nothing where a gate stops it.",
+    )
+
+
+def nightly_schedule(settings: Settings, job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
+    """The nightly job at 02:30 in Paris unless set otherwise; off until somebody switches it on."""
+    return dg.ScheduleDefinition(
+        name="every_night",
+        job=job,
+        cron_schedule=settings.schedule,
+        execution_timezone="Europe/Paris",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        tags={SCHEDULED_TAG: "true"},
+    )
+
+
+@retry(stop=stop_after_attempt(4), wait=wait_exponential(max=20), reraise=True)
+def _post(address: str, text: str, run_id: str) -> None:
+    requests.post(address, json={"text": text, "run_id": run_id}, timeout=10).raise_for_status()
+
+
+def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """Sensors that say so when a run failed or was stopped: in their own log, and to the webhook if one is set."""
+
+    def tell(context: dg.RunStatusSensorContext, what: str) -> None:
+        run = context.dagster_run
+        step_errors = [
+            event.message
+            for event in context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        ]
+        text = f"Cocanal: the run {run.run_id[:8]} {what}. {' '.join(step_errors[:1])} The last release stays as it was."
+        context.log.error(text)
+        if settings.webhook_url:
+            _post(str(settings.webhook_url), text, run.run_id)
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.FAILURE, name="run_failed", default_status=dg.DefaultSensorStatus.RUNNING
+    )
+    def run_failed(context: dg.RunStatusSensorContext) -> None:
+        """Tells of a run that failed or that a gate stopped."""
+        tell(context, "failed")
+
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.CANCELED, name="run_stopped", default_status=dg.DefaultSensorStatus.RUNNING
+    )
+    def run_stopped(context: dg.RunStatusSensorContext) -> None:
+        """Tells of a run that somebody stopped."""
+        tell(context, "was stopped")
+
+    return [run_failed, run_stopped]
+
+
+def tidy_job(settings: Settings) -> dg.JobDefinition:
+    """Removes Dagster's own records of old runs, which it keeps for ever otherwise."""
+
+    @dg.op
+    def remove_old_runs(context: dg.OpExecutionContext) -> None:
+        before = datetime.now(UTC) - timedelta(days=settings.keep_runs_days)
+        old = context.instance.get_run_records(dg.RunsFilter(created_before=before))
+        for record in old:
+            context.instance.delete_run(record.dagster_run.run_id)
+        context.log.info(f"Removed the records of {len(old)} runs from before {before:%Y-%m-%d}.")
+
+    @dg.job(name="tidy", description=f"Removes Dagster's records of runs older than {settings.keep_runs_days} days.")
+    def tidy() -> None:
+        remove_old_runs()
+
+    return tidy
+
+
+def weekly_tidy(job: dg.JobDefinition) -> Iterator[dg.ScheduleDefinition]:
+    """The tidy job every Sunday; off until somebody switches it on."""
+    yield dg.ScheduleDefinition(
+        name="every_week",
+        job=job,
+        cron_schedule="0 5 * * 0",
+        execution_timezone="Europe/Paris",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )

@@ -1,0 +1,77 @@
+"""The gate out of account: do the books balance to the cent, and is everybody and every purchase there?"""
+
+from dagster_project.quality.statements import Statement, Suite
+
+
+def suite() -> Suite:
+    """The account gate; amounts are compared exactly, as decimals."""
+    return Suite(
+        stage="account",
+        asset="account.accounts",
+        statements=(
+            Statement(
+                "the_books_balance",
+                """
+                select channel || ' ' || strftime(business_on, '%Y-%m'),
+                    sum(abs(delivered_amount - counted_amount - excluded_amount))
+                from account.reconciliation
+                group by all
+                """,
+                "Delivered amounts differ from counted plus excluded ones: account.reconciliation says on which day.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
+                "accounts_and_anonymous_make_the_ledger",
+                """
+                select 'all channels',
+                    (select coalesce(sum(counted_amount), 0) from account.reconciliation)
+                    - (select coalesce(sum(counted_amount), 0) from account.accounts)
+                    - (select coalesce(sum(counted_amount), 0) from account.transactions where account_id is null)
+                """,
+                "The accounts do not add up to the ledger: a transaction points to an account that is not there.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
+                "every_transaction_is_in_the_ledger_once",
+                """
+                select 'shop_orders', (select count(*) from staging.stg_shop_orders)
+                    - (select count(distinct record_id) from account.transactions where feed = 'shop_orders')
+                union all
+                select 'pos_tickets', (select count(*) from staging.stg_pos_tickets)
+                    - (select count(distinct record_id) from account.transactions where feed = 'pos_tickets')
+                union all
+                select 'shop_refunds', (select count(*) from staging.stg_shop_refunds)
+                    - (select count(distinct record_id) from account.transactions where feed = 'shop_refunds')
+                union all
+                select 'all feeds', count(*) - count(distinct transaction_id) from account.transactions
+                """,
+                "Orders, tickets or refunds are missing from the ledger or stand in it twice.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
+                "nobody_is_lost",
+                """
+                select 'all accounts',
+                    (select count(distinct account_id) from identity.account_links)
+                    - (select count(*) from account.accounts)
+                """,
+                "Accounts that identity found are missing, or others were made up.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
+                "headers_equal_their_lines",
+                "select channel, avg((not is_balanced)::integer) from account.transactions group by channel",
+                "account.transactions.is_balanced says which; the header's amount is the one that counts.",
+                most=0.05,
+                severity="warn",
+            ),
+        ),
+    )

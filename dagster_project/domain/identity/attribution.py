@@ -24,40 +24,47 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
         create or replace temp table identity_homes as
         -- Whom a number stands for: its owner; without one, the only person it was seen with. Of an unknown customer's
         -- several recipients the first one stands for the number.
-        select type, value, contact_id, is_owner
-        from identity_uses_resolved
-        where type in ('customer_id', 'card') and not is_demoted
-            and (is_owner or (person is not null and (type = 'customer_id' or person_count = 1)))
+        with lonely as (
+            select value_id from identity_uses_resolved where person is not null
+            group by value_id having min(person) = max(person)
+        )
+        select uses.type, vals.value, uses.contact_id
+        from identity_uses_resolved as uses
+        join identity_values as vals using (value_id)
+        left join lonely using (value_id)
+        where uses.type in ('customer_id', 'card') and not uses.is_demoted
+            and (
+                uses.is_owner
+                or (uses.person is not null and (uses.type = 'customer_id' or lonely.value_id is not null))
+            )
         qualify row_number() over (
-            partition by type, value
-            order by is_owner desc, given_name_key is null, seen_at, record_id, contact_id
+            partition by value_id order by uses.is_owner desc, uses.given_name_key is null, uses.contact_id
         ) = 1
         """
     )
     connection.execute(
         f"""
         create or replace temp table identity_reached as
-        -- How a contact that has no number of its own is tied to its cluster: the strongest usable identifier that other
+        -- How a contact without a number of its own is tied to its cluster: the strongest usable identifier that other
         -- contacts of the cluster share, else the strongest at all, else its full name and address.
-        with shared as (
-            select uses.type, uses.value, uses.person, labels.component, count(*) as contacts
+        with usable as (
+            select
+                uses.contact_id, uses.type,
+                count(*) over (partition by uses.value_id, uses.person, labels.component) > 1 as is_tied
             from identity_uses_resolved as uses join identity_labels as labels using (contact_id)
-            where not is_demoted and person is not null
-            group by all
+            where not uses.is_demoted and uses.person is not null
         ),
         ways as (
-            select uses.contact_id, uses.type as rule, policies.confidence, policies.strength, shared.contacts > 1 as is_tied
-            from identity_uses_resolved as uses
-            join identity_labels as labels using (contact_id)
-            join shared
-                on shared.type = uses.type and shared.value = uses.value and shared.person = uses.person
-                and shared.component = labels.component
-            join identity.identifier_policies as policies on policies.type = uses.type
-            where not uses.is_demoted and uses.person is not null
+            select usable.contact_id, usable.type as rule, confidence, strength, usable.is_tied
+            from usable
+            join identity.contacts using (contact_id)
+            join identity.identifier_policies using (type)
+            where customer_id is null and feed <> 'loyalty_members'
             union all
             select contact_id, 'name_and_address', {name_and_address}, 0, false
             from identity.contacts
-            where is_guest and given_name_key is not null and family_name_key is not null and address_key is not null
+            where feed = 'shop_orders' and customer_id is null
+                and given_name_key is not null and family_name_key is not null and address_key is not null
                 and coalesce(postal_code, city) is not null
         )
         select * from ways
@@ -76,7 +83,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
                 end as type,
                 case feed when 'shop_orders' then customer_id when 'pos_tickets' then card_id end as value,
                 feed in ('shop_customers', 'loyalty_members') as is_own
-            from identity_blocks
+            from identity_keys
         ),
         homed as (
             select
@@ -125,12 +132,12 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
             select tokens.*
             from tokens
             join (
-                select payment_token from identity_blocks group by payment_token having count(*) <= {policy.token_max_uses}
+                select payment_token from identity_keys group by payment_token having count(*) <= {policy.token_max_uses}
             ) using (payment_token)
         ),
         bare as (
             select feed, feed_rank, record_id, seen_at, payment_token
-            from identity_blocks
+            from identity_keys
             where contact_id is null and payment_token is not null
         )
         select

@@ -137,7 +137,7 @@ def cluster(connection: DuckDBPyConnection) -> int:
         from identity_proposals as proposals join identity.identifier_policies as policies on policies.type = rule
         union all
         select l, r, 'decision', case decision when 'same' then 'accepted' else 'refused' end,
-            case decision when 'different' then 'declared_different' end, decision_id, 3, 100
+            case decision when 'different' then 'declared_different' end, 3, 100
         from identity_decisions_in_force
         """
     )
@@ -193,9 +193,9 @@ def cluster(connection: DuckDBPyConnection) -> int:
         different,
     )
     refusals = [(*pair, reason) for pair, reason in zip(pairs, reasons, strict=True) if reason is not None]
-    _load(connection, "identity_relabelled", list(labels.items()), ("uint64", "uint64"), ("node", "component"))
+    _load(connection, "identity_relabelled", list(labels.items()), ("int64", "int64"), ("node", "component"))
     _load(
-        connection, "identity_refusals", refusals, ("uint64", "uint64", "string", "string"), ("l", "r", "rule", "reason")
+        connection, "identity_refusals", refusals, ("int64", "int64", "string", "string"), ("l", "r", "rule", "reason")
     )
     connection.execute(
         """
@@ -234,12 +234,13 @@ def _write_edges(connection: DuckDBPyConnection) -> None:
             pairs.rule,
             case when refusals.reason is null then pairs.decision else 'refused' end as decision,
             coalesce(refusals.reason, pairs.reason) as reason,
-            case pairs.rule when 'decision' then 'decision ' else 'value ' end || pairs.value_hash
-                || case pairs.agreement
-                    when 2 then '; given name and birth date agree'
-                    when 1 then '; given name agrees'
-                    else ''
-                end as evidence
+            case
+                when pairs.rule = 'decision' then 'decided by a steward'
+                when pairs.decision = 'refused' then 'one ' || pairs.rule || ', not one person'
+                when pairs.agreement = 2 then 'one ' || pairs.rule || '; given name and birth date agree'
+                when pairs.agreement = 1 then 'one ' || pairs.rule || '; given name agrees'
+                else 'one ' || pairs.rule || '; nothing contradicts'
+            end as evidence
         from identity_pairs as pairs
         join identity.contacts as lefts on lefts.contact_id = pairs.l
         join identity.contacts as rights on rights.contact_id = pairs.r

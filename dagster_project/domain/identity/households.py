@@ -26,7 +26,7 @@ def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
             from accounts join identity.contacts using (contact_id)
             where value is not null
             union all
-            select distinct case type when 'email' then 2 else 3 end, 'shared_' || type, component, anchor_key, value
+            select distinct case type when 'email' then 2 else 3 end, 'shared_' || type, component, anchor_key, cast(value_id as varchar)
             from accounts join identity_uses_resolved using (contact_id)
             where type in ('email', 'phone') and not is_demoted
         )

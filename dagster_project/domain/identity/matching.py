@@ -19,60 +19,60 @@ from dagster_project.domain.identity.policy import Policy
 def find_persons(connection: DuckDBPyConnection) -> None:
     """Write ``identity_uses_persons``: ``identity_uses`` with ``person``, null where the contact could be two.
 
-    ``person`` is only comparable within one (type, value). Grain: one row per contact and value.
+    ``person`` is only comparable within one value. Grain: one row per contact and value.
     """
     connection.execute(
         """
         create or replace temp table identity_uses_persons as
-        with given_names as (
-            select type, value, left(given_name_key, 1) as initial, given_name_key as given
-            from identity_uses where given_name_key is not null
+        with mixed as (
+            select * from identity_uses where not is_simple
+        ),
+        given_names as (
+            select value_id, left(given_name_key, 1) as given_initial, given_name_key as given
+            from mixed where given_name_key is not null
             group by all
         ),
         initials as (
-            select type, value, initial, count(*) as names, min(given) as given from given_names group by all
+            select value_id, given_initial, count(*) as names, min(given) as given from given_names group by all
         ),
         lone_initials as (
-            select uses.type, uses.value, uses.given_initial as given
-            from identity_uses as uses
-            anti join initials
-                on uses.type = initials.type and uses.value = initials.value and uses.given_initial = initials.initial
-            where uses.given_initial is not null
+            select value_id, given_initial as given
+            from mixed anti join initials using (value_id, given_initial)
+            where given_initial is not null
             group by all
         ),
         value_names as (
-            select type, value, count(*) as names, min(given) as given
-            from (select type, value, given from given_names union all select * from lone_initials)
-            group by all
+            select value_id, count(*) as names, min(given) as given
+            from (select value_id, given from given_names union all select * from lone_initials)
+            group by value_id
         ),
         owner_names as (
-            select type, value, any_value(given_name_key) as given, any_value(birth_key) as birth
-            from identity_uses where is_owner group by all
+            select value_id, min(given_name_key) as given, min(birth_key) as birth
+            from mixed where is_owner group by value_id
         ),
         named as (
             select
-                uses.*,
+                mixed.*,
                 owner_names.given as owner_given,
                 owner_names.birth as owner_birth,
                 case
-                    when uses.given_name_key is not null then uses.given_name_key
-                    when uses.given_initial is not null and coalesce(initials.names, 0) = 0 then uses.given_initial
-                    when uses.given_initial is not null and left(owner_names.given, 1) = uses.given_initial
+                    when mixed.given_name_key is not null then mixed.given_name_key
+                    when mixed.given_initial is not null and initials.names is null then mixed.given_initial
+                    when mixed.given_initial is not null and left(owner_names.given, 1) = mixed.given_initial
                         then owner_names.given
-                    when uses.given_initial is not null and initials.names = 1 then initials.given
-                    when uses.given_initial is not null then null
+                    when mixed.given_initial is not null and initials.names = 1 then initials.given
+                    when mixed.given_initial is not null then null
                     when owner_names.given is not null then owner_names.given
-                    when coalesce(value_names.names, 0) = 0 then ''
+                    when value_names.names is null then ''
                     when value_names.names = 1 then value_names.given
                 end as given
-            from identity_uses as uses
-            left join initials
-                on uses.type = initials.type and uses.value = initials.value and uses.given_initial = initials.initial
-            left join value_names on uses.type = value_names.type and uses.value = value_names.value
-            left join owner_names on uses.type = owner_names.type and uses.value = owner_names.value
+            from mixed
+            left join initials using (value_id, given_initial)
+            left join value_names using (value_id)
+            left join owner_names using (value_id)
         ),
         births as (
-            select type, value, given, count(distinct birth_key) as births, min(birth_key) as birth
+            select value_id, given, count(distinct birth_key) as births, min(birth_key) as birth
             from named where given is not null group by all
         )
         select
@@ -85,8 +85,9 @@ def find_persons(connection: DuckDBPyConnection) -> None:
                     then named.given || '|' || named.owner_birth
                 when births.births = 1 then named.given || '|' || births.birth
             end as person
-        from named
-        left join births on named.type = births.type and named.value = births.value and named.given = births.given
+        from named left join births using (value_id, given)
+        union all
+        select *, '|' from identity_uses where is_simple
         """
     )
 
@@ -94,8 +95,8 @@ def find_persons(connection: DuckDBPyConnection) -> None:
 def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Write ``identity.demoted_identifiers`` and ``identity.identifier_policies``, and mark the uses.
 
-    ``identity_uses_resolved`` is ``identity_uses_persons`` with ``value_hash``, ``person_count`` and ``is_demoted``.
-    The reason is the first that applies of ``blocked``, ``too_many_people``, ``over_used``.
+    ``identity_uses_resolved`` is ``identity_uses_persons`` with ``person_count`` and ``is_demoted``. The reason is the
+    first that applies of ``blocked``, ``too_many_people``, ``over_used``.
     """
     rules = policy.identifiers.values()
     connection.execute(
@@ -122,36 +123,44 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
     connection.execute(
         f"""
-        create or replace temp table identity_values as
+        create or replace temp table identity_demoted as
         with companions as ({_companions(policy)}),
+        mixed_people as (
+            select value_id, count(distinct person) as person_count
+            from identity_uses_persons where not is_simple group by value_id
+        ),
         people as (
-            select type, value, count(distinct person) as person_count from identity_uses_persons group by all
+            select value_id, type, value, coalesce(person_count, 1) as person_count
+            from identity_values left join mixed_people using (value_id)
+        ),
+        judged as (
+            select
+                people.*,
+                case
+                    when {is_blocked} then 'blocked'
+                    when person_count > max_person_count then 'too_many_people'
+                    when companions.value is not null then 'over_used'
+                end as reason
+            from people
+            join identity.identifier_policies using (type)
+            left join companions using (type, value)
         )
-        select
-            people.type, people.value, people.person_count, left(sha256(type || '|' || value), 16) as value_hash,
-            case
-                when {is_blocked} then 'blocked'
-                when people.person_count > policies.max_person_count then 'too_many_people'
-                when companions.value is not null then 'over_used'
-            end as reason
-        from people
-        join identity.identifier_policies as policies using (type)
-        left join companions using (type, value)
+        select * from judged where reason is not null
         """
     )
     connection.execute(
         """
         create or replace table identity.demoted_identifiers as
-        select type, value_hash, person_count, reason from identity_values where reason is not null
+        select type, left(sha256(type || '|' || value), 16) as value_hash, person_count, reason
+        from identity_demoted
         order by type, value_hash
         """
     )
     connection.execute(
         """
         create or replace temp table identity_uses_resolved as
-        select uses.*, vals.value_hash, vals.person_count, vals.reason is not null as is_demoted
-        from identity_uses_persons as uses
-        join identity_values as vals using (type, value)
+        select uses.*, demoted.value_id is not null as is_demoted
+        from identity_uses_persons as uses left join identity_demoted as demoted using (value_id)
         """
     )
 
@@ -163,8 +172,8 @@ def _texts(values: tuple[str, ...] | list[str]) -> str:
 def _companions(policy: Policy) -> str:
     """SQL: the values that are seen with more different other keys than a person has.
 
-    Only orders and tickets count: a till clerk's card, a desk's e-mail show there. The limit follows the average of the
-    values that are used at least twice, because some payment systems give a new token to every payment.
+    Only orders and tickets count: a till clerk's card, a desk's e-mail show there. Where there are enough values that are
+    used twice, the limit is raised to a multiple of their median: some payment systems give a new token to every payment.
     """
     columns = {"card": "card_id", "email": "email", "phone": "phone", "payment_token": "payment_token"}
     selects = [
@@ -176,7 +185,8 @@ def _companions(policy: Policy) -> str:
             group by 1
         )
         where uses >= 2
-        qualify others > greatest({limit}, {policy.over_use_factor} * avg(others) over ())
+        qualify others > {limit}
+            and (count(*) over () < 10 or others > {policy.over_use_factor} * quantile_disc(others, 0.5) over ())
         """
         for rule in policy.identifiers.values()
         for other, limit in sorted(rule.max_companions.items())
@@ -194,12 +204,12 @@ def propose_edges(connection: DuckDBPyConnection) -> None:
         """
         create or replace temp table identity_proposals as
         with usable as (
-            select * from identity_uses_resolved where not is_demoted
+            select * from identity_uses_resolved where not is_demoted and contact_count > 1
         ),
         -- The centre of a star is the contact that says most: it is the least likely to be pulled elsewhere.
         ranked as (
             select *, row_number() over (
-                partition by type, value, person
+                partition by value_id, person
                 order by is_owner desc, given_name_key is null, birth_key is null, contact_id
             ) as place
             from usable where person is not null
@@ -209,21 +219,22 @@ def propose_edges(connection: DuckDBPyConnection) -> None:
         ),
         firsts as (
             select * from centres
+            where not is_simple
             qualify row_number() over (
-                partition by type, value
+                partition by value_id
                 order by is_owner desc, given_name_key is null, birth_key is null, contact_id
             ) = 1
         ),
         joined as (
             select
                 centres.contact_id as l, ranked.contact_id as r, ranked.type as rule, 'accepted' as decision,
-                cast(null as varchar) as reason, ranked.value_hash,
+                cast(null as varchar) as reason,
                 case
                     when ranked.given_name_key = centres.given_name_key and ranked.birth_key = centres.birth_key then 2
                     when ranked.given_name_key = centres.given_name_key then 1
                     else 0
                 end as agreement
-            from ranked join centres using (type, value, person)
+            from ranked join centres using (value_id, person)
             where ranked.place > 1
         ),
         parted as (
@@ -233,12 +244,13 @@ def propose_edges(connection: DuckDBPyConnection) -> None:
                     when others.person is null then 'could_be_two_people'
                     when split_part(others.person, '|', 1) <> split_part(firsts.person, '|', 1) then 'given_name'
                     else 'birth_date'
-                end as reason, others.value_hash, 0 as agreement
+                end as reason,
+                0 as agreement
             from firsts
-            join (select type, value, contact_id, person, value_hash from centres
-                  union all select type, value, contact_id, null, value_hash from usable where person is null) as others
-                on firsts.type = others.type and firsts.value = others.value
-                and firsts.contact_id <> others.contact_id
+            join (select value_id, type, contact_id, person from centres where not is_simple
+                  union all select value_id, type, contact_id, null from usable where person is null) as others
+                using (value_id)
+            where firsts.contact_id <> others.contact_id
         )
         select * from joined union all select * from parted
         """

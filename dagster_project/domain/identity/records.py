@@ -45,6 +45,24 @@ FEED_ORDER = tuple(_FEEDS)
 """Feeds by how well they know the person; ties of one instant are broken in this order."""
 
 
+_STREET_WORDS = {
+    "av": "avenue",
+    "ave": "avenue",
+    "bd": "boulevard",
+    "bld": "boulevard",
+    "blvd": "boulevard",
+    "r": "rue",
+    "pl": "place",
+    "ch": "chemin",
+    "chem": "chemin",
+    "rte": "route",
+    "imp": "impasse",
+    "all": "allee",
+    "st": "saint",
+    "ste": "sainte",
+}
+
+
 def _letters(column: str) -> str:
     """SQL: a name reduced to its letters (no case, no accent, no ligature, no hyphen)."""
     plain = f"strip_accents(lower({column}))"
@@ -56,19 +74,8 @@ def _letters(column: str) -> str:
 def _address_key(column: str) -> str:
     """SQL: an address line reduced to letters and digits, with the usual abbreviations of streets written out."""
     plain = f"' ' || regexp_replace(strip_accents(lower({column})), '[^\\p{{L}}0-9]+', ' ', 'g') || ' '"
-    for short, long in (
-        ("av|ave", "avenue"),
-        ("bd|bld|boul|blvd", "boulevard"),
-        ("r", "rue"),
-        ("pl", "place"),
-        ("chem|che|ch", "chemin"),
-        ("rte", "route"),
-        ("imp", "impasse"),
-        ("all", "allee"),
-        ("st", "saint"),
-        ("ste", "sainte"),
-    ):
-        plain = f"regexp_replace({plain}, ' ({short}) ', ' {long} ', 'g')"
+    for short, long in _STREET_WORDS.items():
+        plain = f"replace({plain}, ' {short} ', ' {long} ')"
     return f"nullif(replace({plain}, ' ', ''), '')"
 
 
@@ -92,7 +99,7 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy
             from staging.stg_{feed}
             """
         )
-    said = ", ".join(f"coalesce(cast({name} as varchar), '')" for name in _BLOCK)
+    block = ", ".join(_BLOCK)
     connection.execute(
         f"""
         create or replace temp table identity_blocks as
@@ -101,56 +108,79 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy
             *,
             case
                 when coalesce(customer_id, card_id, email, phone, last_name, address_line1) is not null
-                    then md5_number_lower(concat_ws(chr(31), {said}))
-            end as contact_id
+                    then hash({block})
+            end as block
         from spoken
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
         """
     )
+    # A contact is numbered by its best-known record: no number depends on how DuckDB hashes or on the order of rows.
     connection.execute(
         """
-        create or replace table identity.records as
-        select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from identity_blocks
+        create or replace temp table identity_speakers as
+        select block, feed, record_id, seen_at,
+            row_number() over (order by feed_rank, seen_at, record_id) as contact_id
+        from (
+            select * from identity_blocks where block is not null
+            qualify row_number() over (partition by block order by feed_rank, seen_at, record_id) = 1
+        )
         """
     )
+    connection.execute(
+        """
+        create or replace temp table identity_keys as
+        select blocks.feed, blocks.feed_rank, blocks.record_id, speakers.contact_id, blocks.seen_at,
+            blocks.customer_id, blocks.card_id, blocks.payment_token
+        from identity_blocks as blocks left join identity_speakers as speakers using (block)
+        """
+    )
+    connection.execute("create or replace table identity.records as select * exclude (feed_rank) from identity_keys")
     _build_contacts(connection, as_of, policy)
 
 
 def _build_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
-    first_values = ", ".join(f"any_value({name}) as {name}" for name in _BLOCK)
+    block = ", ".join(f"blocks.{name}" for name in _BLOCK)
     defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates)
     connection.execute(
         f"""
         create or replace table identity.contacts as
         with blocks as (
-            select
-                contact_id, {first_values},
-                bool_or(feed = 'shop_customers') as is_web_account,
-                bool_or(feed = 'loyalty_members') as is_card,
-                bool_or(feed = 'shop_orders' and customer_id is null) as is_guest,
-                min(struct_pack(feed_rank, seen_at, feed, record_id)) as speaker,
-                count(*) as record_count,
-            from identity_blocks
-            where contact_id is not null
-            group by contact_id
+            select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at
+            from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
         ),
-        named as (
+        -- Names and addresses are standardised once per distinct value.
+        given_names as (
             select
-                *,
-                {_letters("first_name")} as given_letters,
-                {_letters("last_name")} as family_name_key,
-                {_address_key("address_line1")} as address_key,
+                first_name, {_letters("first_name")} as letters,
                 -- `J.`, `J-P` and `J P` are initials, whatever stands between the letters.
-                regexp_matches(lower(strip_accents(first_name)), '^[^\\p{{L}}]*\\p{{L}}([^\\p{{L}}]+\\p{{L}})*[^\\p{{L}}]*$')
-                    as is_initials
-            from blocks
+                regexp_matches(first_name, '^[^\\p{{L}}]*\\p{{L}}([^\\p{{L}}]+\\p{{L}})*[^\\p{{L}}]*$') as is_initials
+            from (select distinct first_name from blocks where first_name is not null)
+        ),
+        family_names as (
+            select last_name, {_letters("last_name")} as family_name_key
+            from (select distinct last_name from blocks where last_name is not null)
+        ),
+        addresses as (
+            select address_line1, {_address_key("address_line1")} as address_key
+            from (select distinct address_line1 from blocks where address_line1 is not null)
         ),
         dates as (
-            select birth_date, count(distinct (given_letters, family_name_key)) as names
-            from named where birth_date is not null group by birth_date
+            select birth_date, count(*) as names
+            from (select distinct birth_date, first_name, last_name from blocks where birth_date is not null)
+            group by birth_date
         ),
         trusted_dates as (
-            select birth_date from dates
+            select
+                birth_date,
+                -- Day and month are often swapped: both ways of writing have one key.
+                case
+                    when day(birth_date) <= 12 then strftime(birth_date, '%Y-') || printf(
+                        '%02d-%02d',
+                        least(day(birth_date), month(birth_date)), greatest(day(birth_date), month(birth_date))
+                    )
+                    else strftime(birth_date, '%Y-%m-%d')
+                end as birth_key
+            from dates
             where birth_date not in ({defaults})
                 and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
                 and date '{as_of.isoformat()}'
@@ -160,51 +190,52 @@ def _build_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
                 )
         )
         select
-            named.* exclude (given_letters, is_initials, speaker),
-            case when not is_initials then given_letters end as given_name_key,
-            left(given_letters, 1) as given_initial,
-            -- Day and month are often swapped: both ways of writing have one key.
-            case
-                when trusted_dates.birth_date is null then null
-                when day(named.birth_date) <= 12 then
-                    strftime(named.birth_date, '%Y-') || printf('%02d-%02d',
-                        least(day(named.birth_date), month(named.birth_date)),
-                        greatest(day(named.birth_date), month(named.birth_date)))
-                else strftime(named.birth_date, '%Y-%m-%d')
-            end as birth_key,
-            speaker.feed as feed, speaker.record_id as record_id, speaker.seen_at as seen_at
-        from named
-        left join trusted_dates on named.birth_date = trusted_dates.birth_date
+            blocks.*,
+            case when not given_names.is_initials then given_names.letters end as given_name_key,
+            left(given_names.letters, 1) as given_initial,
+            family_names.family_name_key, trusted_dates.birth_key, addresses.address_key
+        from blocks
+        left join given_names using (first_name)
+        left join family_names using (last_name)
+        left join addresses using (address_line1)
+        left join trusted_dates using (birth_date)
         """
     )
 
 
 def build_uses(connection: DuckDBPyConnection) -> None:
-    """Write the working table ``identity_uses``: one row per contact and identifier value it carries.
+    """Write the working tables ``identity_values`` (one row per identifier value) and ``identity_uses``.
 
-    ``is_owner`` marks the contact whose own number the value is: the web account's of a customer number, the card's of
-    a card number.
+    ``identity_uses`` has one row per contact and value it carries. ``is_owner`` marks the contact whose own number the
+    value is: the web account's of a customer number, the card's of a card number.
     """
-    connection.execute(
-        """
-        create or replace temp table identity_uses as
-        with named as (
-            select 'customer_id' as type, customer_id as value, is_web_account as is_owner, contact_id,
-                given_name_key, given_initial, birth_key, seen_at, record_id, record_count
-            from identity.contacts where customer_id is not null
-            union all
-            select 'card', card_id, is_card, contact_id,
-                given_name_key, given_initial, birth_key, seen_at, record_id, record_count
-            from identity.contacts where card_id is not null
-            union all
-            select 'email', email, false, contact_id,
-                given_name_key, given_initial, birth_key, seen_at, record_id, record_count
-            from identity.contacts where email is not null
-            union all
-            select 'phone', phone, false, contact_id,
-                given_name_key, given_initial, birth_key, seen_at, record_id, record_count
-            from identity.contacts where phone is not null
+    uses = " union all ".join(
+        f"select '{type_}' as type, {column} as value, contact_id, feed = '{owner}' as is_owner, "
+        f"given_name_key, given_initial, birth_key from identity.contacts where {column} is not null"
+        for type_, column, owner in (
+            ("customer_id", "customer_id", "shop_customers"),
+            ("card", "card_id", "loyalty_members"),
+            ("email", "email", ""),
+            ("phone", "phone", ""),
         )
-        select * from named
+    )
+    # A value whose contacts contradict each other in nothing is one person's: the few others are looked at closely.
+    connection.execute(
+        f"""
+        create or replace temp table identity_values as
+        select
+            row_number() over () as value_id, type, value, count(*) as contact_count,
+            coalesce(min(given_name_key) = max(given_name_key), true)
+            and coalesce(min(given_initial) = max(given_initial), true)
+            and coalesce(min(birth_key) = max(birth_key), true) as is_simple
+        from ({uses})
+        group by type, value
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_uses as
+        select vals.value_id, vals.contact_count, vals.is_simple, uses.* exclude (value)
+        from ({uses}) as uses join identity_values as vals using (type, value)
         """
     )

@@ -99,7 +99,7 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -
 
 def _take_over_ids(connection: DuckDBPyConnection) -> None:
     """Each round keeps the pairs that are first for both sides, until none is left: greedy matching, in few rounds."""
-    connection.execute("create or replace temp table identity_names (component ubigint, account_id varchar)")
+    connection.execute("create or replace temp table identity_names (component bigint, account_id varchar)")
     connection.execute("create or replace temp table open_overlaps as select * from identity_overlaps")
     while count_rows(connection, "open_overlaps"):
         connection.execute(

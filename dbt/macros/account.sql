@@ -1,6 +1,6 @@
 {#- What the models of the account stage share: how an address is compared, and what an identifier can carry. -#}
 
-{#- A postal address as one comparable text, without accents, case and punctuation; null where street or postcode is. -#}
+{#- A postal address as one comparable text: no accents, case, punctuation. Null where street or postcode is. -#}
 {% macro postal_address(address_line1, postal_code) -%}
     {{ return(adapter.dispatch('postal_address', 'cocanal')(address_line1, postal_code)) }}
 {%- endmacro %}

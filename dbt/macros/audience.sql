@@ -63,7 +63,10 @@
         {%- for destination in var('destinations') %}
         {%- set outer = loop %}
         {%- for identifier_type, limit in destination.identifiers.items() %}
-        ('{{ destination.name }}', '{{ destination.purpose }}', '{{ destination.channel }}', '{{ identifier_type }}', {{ limit }}){{ ',' if not (loop.last and outer.last) }}
+        (
+            {{ text_literal(destination.name) }}, {{ text_literal(destination.purpose) }},
+            {{ text_literal(destination.channel) }}, {{ text_literal(identifier_type) }}, {{ limit }}
+        ){{ ',' if not (loop.last and outer.last) }}
         {%- endfor %}
         {%- endfor %}
     ) as destination_identifiers (destination, purpose, channel, identifier_type, identifier_limit)

@@ -115,9 +115,13 @@ account_contacts as (
     from best_records
     inner join contacts on best_records.contact_id = contacts.contact_id
     left join demoted_identifiers as demoted_emails
-        on demoted_emails.type = 'email' and {{ identifier_hash("'email'", 'contacts.email') }} = demoted_emails.value_hash
+        on
+            demoted_emails.type = 'email'
+            and {{ identifier_hash("'email'", 'contacts.email') }} = demoted_emails.value_hash
     left join demoted_identifiers as demoted_phones
-        on demoted_phones.type = 'phone' and {{ identifier_hash("'phone'", 'contacts.phone') }} = demoted_phones.value_hash
+        on
+            demoted_phones.type = 'phone'
+            and {{ identifier_hash("'phone'", 'contacts.phone') }} = demoted_phones.value_hash
 )
 
 select * from account_contacts

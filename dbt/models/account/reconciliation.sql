@@ -1,6 +1,6 @@
 {%- set exclusions = ['cancelled', 'refunded', 'pickup', 'return_of_online_order', 'refund_of_excluded_order'] -%}
 
--- What was delivered is summed from staging, what counts from the ledger: a row lost between them shows as a difference.
+-- What was delivered is summed from staging, what counts from the ledger: a row lost between them shows.
 with delivered_rows as (
     select
         'online' as channel,
@@ -40,10 +40,10 @@ booked as (
         count(*) as booked_count,
         count(exclusion) as excluded_count,
         sum(case when account_id is not null then counted_amount else 0 end) as identified_amount,
-        count(account_id) as identified_count,
         {%- for exclusion in exclusions %}
-        sum(case when exclusion = '{{ exclusion }}' then amount else 0 end) as {{ exclusion }}_amount{{ ',' if not loop.last }}
+        sum(case when exclusion = '{{ exclusion }}' then amount else 0 end) as {{ exclusion }}_amount,
         {%- endfor %}
+        count(account_id) as identified_count
     from {{ ref('transactions') }}
     group by channel, business_on
 ),

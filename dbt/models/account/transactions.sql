@@ -203,9 +203,10 @@ transactions as (
         ) as counted_amount,
         all_transactions.exclusion,
         cast(all_transactions.line_amount as decimal(18, 2)) as line_amount,
-        -- A pickup may be paid at the counter while its lines stay at nought; shipping given back is in no refund's line.
+        -- A pickup paid at the counter may keep its lines at nought; shipping given back is in no line of a refund.
         case
-            when all_transactions.kind = 'pickup' then all_transactions.gap_amount = 0 or all_transactions.line_amount = 0
+            when all_transactions.kind = 'pickup'
+                then all_transactions.gap_amount = 0 or all_transactions.line_amount = 0
             when all_transactions.kind = 'refund' then all_transactions.gap_amount <= 0
             else all_transactions.gap_amount = 0
         end as is_balanced,

@@ -1,6 +1,7 @@
 {#- The rules in the order in which they are asked: the first that fails is the reason. -#}
 {%- set reasons = [
-    'erasure_requested', 'objection_received', 'no_identifier', 'consent_unknown', 'consent_denied', 'consent_withdrawn',
+    'erasure_requested', 'objection_received', 'no_identifier',
+    'consent_unknown', 'consent_denied', 'consent_withdrawn',
     'address_bounced', 'identifier_unusable',
 ] -%}
 with candidates as (

@@ -6,48 +6,37 @@ with days as (
     from {{ source('landing', 'builds') }}
 ),
 
-transactions as (
-    select
-        account_id,
-        channel,
-        kind,
-        business_on,
-        counted_amount
-    from {{ ref('transactions') }}
-    where account_id is not null and exclusion is null
-),
-
 -- A purchase is a sale that counts. Returns and refunds only lower the amount.
-by_account as (
+counted as (
     select
         transactions.account_id,
-        min(transactions.business_on) filter (where transactions.kind = 'sale') as first_purchase_on,
-        max(transactions.business_on) filter (where transactions.kind = 'sale') as last_purchase_on,
-        max(transactions.business_on) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'store'
-        ) as last_store_purchase_on,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'online' and transactions.business_on > days.window_on
-        ) as online_purchase_count,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'store' and transactions.business_on > days.window_on
-        ) as store_purchase_count,
-        sum(transactions.counted_amount) filter (where transactions.business_on > days.window_on) as counted_amount,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'online' and transactions.business_on <= days.recent_on
-        ) as earlier_online_purchase_count,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'store' and transactions.business_on <= days.recent_on
-        ) as earlier_store_purchase_count,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'online' and transactions.business_on > days.recent_on
-        ) as recent_online_purchase_count,
-        count(*) filter (
-            where transactions.kind = 'sale' and transactions.channel = 'store' and transactions.business_on > days.recent_on
-        ) as recent_store_purchase_count
-    from transactions
+        transactions.business_on,
+        transactions.counted_amount,
+        transactions.kind = 'sale' as is_purchase,
+        transactions.kind = 'sale' and transactions.channel = 'online' as is_online,
+        transactions.kind = 'sale' and transactions.channel = 'store' as is_store,
+        transactions.business_on > days.window_on as is_in_window,
+        transactions.business_on > days.recent_on as is_recent
+    from {{ ref('transactions') }} as transactions
     cross join days
-    group by transactions.account_id
+    where transactions.account_id is not null and transactions.exclusion is null
+),
+
+by_account as (
+    select
+        account_id,
+        min(business_on) filter (where is_purchase) as first_purchase_on,
+        max(business_on) filter (where is_purchase) as last_purchase_on,
+        max(business_on) filter (where is_store) as last_store_purchase_on,
+        count(*) filter (where is_online and is_in_window) as online_purchase_count,
+        count(*) filter (where is_store and is_in_window) as store_purchase_count,
+        sum(counted_amount) filter (where is_in_window) as counted_amount,
+        count(*) filter (where is_online and not is_recent) as earlier_online_purchase_count,
+        count(*) filter (where is_store and not is_recent) as earlier_store_purchase_count,
+        count(*) filter (where is_online and is_recent) as recent_online_purchase_count,
+        count(*) filter (where is_store and is_recent) as recent_store_purchase_count
+    from counted
+    group by account_id
 ),
 
 behaviours as (

@@ -14,8 +14,9 @@ quintiles as (
     select
         '{{ dimension }}' as dimension,
         {%- for fifth in range(1, 5) %}
-        percentile_disc(0.{{ fifth * 2 }}) within group (order by {{ dimension }}) as bound_{{ fifth }}{{ ',' if not loop.last }}
+        percentile_disc(0.{{ fifth * 2 }}) within group (order by {{ dimension }}) as bound_{{ fifth }},
         {%- endfor %}
+        count(*) as buyer_count
     from buyers
     {{ 'union all' if not loop.last }}
     {%- endfor %}

@@ -1,0 +1,158 @@
+"""The charts of the report, as SVG that takes its colours from the page.
+
+Here belongs how figures are drawn. Not what they are, nor the page around them: that is the report. Import it late:
+what draws takes a second to load.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup
+
+Rows = Sequence[Mapping[str, Any]]
+
+# Charts are drawn once, in these stand-in colours; the page puts its own in their place, for light and for dark.
+_INK, _MUTED, _GRID = "#0a0b01", "#0a0b02", "#0a0b03"
+_SERIES = tuple(f"#0c0d0{number}" for number in range(1, 9))
+_FIRST, _SECOND, _PALE, *_OTHERS = _SERIES
+_COLOURS = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _GRID: "var(--line)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
+}
+_KEPT = ("kept", "held out")
+_TRUST = ("trustworthy", "clouded by a closure")
+
+
+def draw(figures: Mapping[str, Rows], symbol: str) -> dict[str, Markup]:
+    """Every chart by name: ``revenue``, ``outcomes``, ``sizes`` and ``segments_<scheme>``; none where nothing is."""
+    charts = {
+        "revenue": _revenue(figures["revenue"], symbol),
+        "outcomes": _outcomes(figures["outcomes"]),
+        "sizes": _sizes(figures["sizes"]),
+    }
+    charts = {name: chart for name, chart in charts.items() if figures[name]}
+    for scheme in dict.fromkeys(row["scheme"] for row in figures["segments"]):
+        charts[f"segments_{scheme}"] = _segments([row for row in figures["segments"] if row["scheme"] == scheme])
+    return {name: _svg(chart) for name, chart in charts.items()}
+
+
+def _data(rows: Rows) -> Any:
+    # Through JSON: amounts become plain numbers.
+    return alt.Data(values=json.loads(json.dumps(list(rows), default=float)))  # type: ignore[no-untyped-call]
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="top", direction="horizontal", symbolType="square", columns=5)
+
+
+def _colour(field: str, domain: Sequence[str], colours: Sequence[str]) -> alt.Color:
+    return alt.Color(
+        f"{field}:N", title=None, scale=alt.Scale(domain=list(domain), range=list(colours)), legend=_legend()
+    )
+
+
+def _in_order(chart: Any, field: str, domain: Sequence[str]) -> Any:
+    """Stack in the order of the legend."""
+    return chart.transform_calculate(place=f"indexof({json.dumps(list(domain))}, datum.{field})").encode(
+        order=alt.Order("place:Q")
+    )
+
+
+def _revenue(rows: Rows, symbol: str) -> Any:
+    return (
+        alt.Chart(_data(rows), width=880, height=230)
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "month:O",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=8, ticks=False),
+            ),
+            y=alt.Y(
+                "amount:Q", title=f"thousands of {symbol}", axis=alt.Axis(labelExpr="format(datum.value / 1000, ',')")
+            ),
+            color=_colour("channel", ("online", "store"), (_FIRST, _SECOND)),
+        )
+    )
+
+
+def _outcomes(rows: Rows) -> Any:
+    reasons = sorted({row["outcome"] for row in rows} - set(_KEPT))
+    domain = (*_KEPT, *reasons)
+    colours = (_FIRST, _PALE, *(_OTHERS[number % len(_OTHERS)] for number in range(len(reasons))))
+    chart = (
+        alt.Chart(_data(rows), width=700, height=alt.Step(20))
+        .mark_bar()
+        .encode(
+            y=alt.Y("destination:N", title=None, axis=alt.Axis(ticks=False, minExtent=150)),
+            x=alt.X(
+                "account_count:Q",
+                title="accounts that qualified",
+                axis=alt.Axis(format=",d", tickMinStep=1, grid=True),
+            ),
+            color=_colour("outcome", domain, colours),
+            row=alt.Row(
+                "audience:N",
+                title=None,
+                spacing=14,
+                header=alt.Header(labelAngle=0, labelOrient="top", labelAnchor="start", labelFontWeight="bold"),
+            ),
+        )
+    )
+    return _in_order(chart, "outcome", domain)
+
+
+def _sizes(rows: Rows) -> Any:
+    return (
+        alt.Chart(_data(rows), width=350, height=190)
+        .mark_bar(color=_FIRST)
+        .encode(
+            x=alt.X("records:O", sort=None, title="records in the account", axis=alt.Axis(labelAngle=0, ticks=False)),
+            y=alt.Y("account_count:Q", title="accounts", axis=alt.Axis(format=",d", tickMinStep=1, tickCount=5)),
+        )
+    )
+
+
+def _segments(rows: Rows) -> Any:
+    chart = (
+        alt.Chart(_data(rows), width=310, height=alt.Step(22))
+        .mark_bar()
+        .encode(
+            y=alt.Y("segment:N", sort=None, title=None, axis=alt.Axis(ticks=False, minExtent=80)),
+            x=alt.X("account_share:Q", title=None, axis=alt.Axis(format="~%", tickCount=5, grid=True)),
+            color=_colour("trust", _TRUST, (_FIRST, _PALE)),
+        )
+    )
+    return _in_order(chart, "trust", _TRUST)
+
+
+def _svg(chart: Any) -> Markup:
+    configured = chart.configure(
+        background="transparent",
+        font="system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+        view=alt.ViewConfig(stroke="transparent"),
+        axis=alt.AxisConfig(
+            labelColor=_MUTED,
+            titleColor=_MUTED,
+            titleFontWeight="normal",
+            gridColor=_GRID,
+            domainColor=_GRID,
+            tickColor=_GRID,
+            labelFontSize=11,
+            titleFontSize=11,
+        ),
+        axisX=alt.AxisConfig(grid=False),
+        header=alt.HeaderConfig(labelColor=_INK, labelFontSize=12),
+        legend=alt.LegendConfig(labelColor=_INK, labelFontSize=11),
+    )
+    svg = vl_convert.vegalite_to_svg(configured.to_dict(), format_locale="fr-FR")
+    for stand_in, colour in _COLOURS.items():
+        svg = svg.replace(stand_in, colour)
+    # Drawn by this process from numbers and names that the drawing escapes itself.
+    return Markup(svg)

@@ -101,7 +101,7 @@ def _line(feed: Feed, layout: int) -> tuple[str, str]:
     cut = f"regexp_replace({line}, '{separator}[^{separator}]*$', '')"
     sql = (
         f"case damage when 1 then case when seq % 2 = 0 then ({line}) || '{separator}?{separator}?' else {cut} end"
-        f" when 2 then '\"' || replace({cut}, '{separator}', '\"x{separator}') else {line} end"
+        f" when 2 then '\"' || regexp_replace({cut}, '{separator}', '\"x{separator}') else {line} end"
     )
     return separator.join(names), sql
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from dagster_project.demo import seasons
 from dagster_project.demo.purchases import Memberships, NEVER
 
-MESSAGES_PER_RECIPIENT = 0.09
-"""Share of the holders that each monthly campaign writes to."""
+MESSAGES_PER_RECIPIENT = 0.13
+"""Share of the holders that a campaign of a whole month writes to."""
 SESSIONS_PER_ACCOUNT = 1.6
 
 # Two campaigns a month (e-mail and text), sent in waves over the whole month, and a few that no message belongs to.
@@ -56,7 +56,7 @@ months as (
 chosen as (
     select m.*, r.*, campaign_id || '|' || id as k, case channel when 'email' then email else phone end as address
     from months as m join recipients as r
-        on r.since < m.first_day and u(m.campaign_id || '|' || r.id, 'chosen') < {MESSAGES_PER_RECIPIENT} * case when m.channel = 'sms' then 0.25 else 1.0 end
+        on r.since < m.first_day and u(m.campaign_id || '|' || r.id, 'chosen') < {MESSAGES_PER_RECIPIENT} * days / 30 * case when m.channel = 'sms' then 0.25 else 1.0 end
         and ((m.channel = 'email' and email is not null and rank_email = 1) or (m.channel = 'sms' and phone is not null and rank_phone = 1))
 )
 select *, u(k, 'arm') < 0.1 as is_held_out,
@@ -82,7 +82,7 @@ from assigned
 
 _MESSAGES = f"""
 create table feed_message_events as
-with events as (
+with happened as (
     select k, 0 as step, 'sent' as event, sent_at as placed from sends where not is_held_out
     union all
     select k, 1, case when fate < 0.02 then 'bounced' else 'delivered' end, sent_at + 5 + u(k, 'mx') * 300 from sends where not is_held_out
@@ -93,6 +93,9 @@ with events as (
     union all
     select k, 4, case when fate < 0.7505 then 'complained' else 'unsubscribed' end, sent_at + 900 + u(k, 'opened') * 80000
     from sends where not is_held_out and fate between 0.75 and 0.754
+),
+events as (
+    select * replace (floor(placed)::bigint as placed) from happened
 )
 select
     'E' || lpad((row_number() over (order by placed, k, step))::varchar, 9, '0') as event_id,
@@ -100,8 +103,8 @@ select
     s.channel,
     case when u(k, 'upper') < 0.02 then upper(s.address) when s.channel = 'sms' then '+33' || s.address[2:] else s.address end as address,
     event,
-    utc(placed::bigint) as occurred_at,
-    delivered((placed // 86400)::bigint) as delivered_on,
+    utc(placed) as occurred_at,
+    delivered(placed // 86400) as delivered_on,
     row_number() over (order by placed, k, step) as seq,
 from events join sends as s using (k)
 where placed < {seasons.DAYS * 86_400}

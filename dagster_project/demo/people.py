@@ -158,7 +158,6 @@ def draw_people(rng: np.random.Generator, persons: int) -> pa.Table:
             "has_phone": rng.random(persons) < 0.9,
             "shares_phone": shares_phone,
             "phone_day": never_unless(0.07),
-            "recycles_phone": rng.random(persons) < 0.006,
             "has_landline": (rng.random(persons) < np.where(age > 55, 0.6, 0.2))[head],
             "shares_bank_card": shares_bank_card,
             "bank_card_day": never_unless(0.35),

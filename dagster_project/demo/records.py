@@ -32,7 +32,7 @@ with named as (
 ),
 givers as (
     select own_phone1 as phone, phone_day, row_number() over (order by phone_day, person) as pair
-    from named where phone_day < 400 and has_phone and u(person, 'gives') < 0.2 and not recycles_phone
+    from named where phone_day < 400 and has_phone and u(person, 'gives') < 0.2
 ),
 takers as (
     select person, phone_day, row_number() over (order by phone_day, person) as pair
@@ -128,7 +128,7 @@ from said left join first_cards using (person)
 
 _CARDS = """
 create table feed_loyalty_members as
-""" + _VERSIONS.replace("), \nsaid", "),\nsaid").replace("""from versions as p""", """from (
+""" + _VERSIONS.replace("""from versions as p""", """from (
         select * from versions
         union all
         select *, 3, (next_since + 1)::bigint from held where next_since < {days} - 2

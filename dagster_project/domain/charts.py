@@ -16,7 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 # Charts are drawn once, in these stand-in colours; the page puts its own in their place, for light and for dark.
 _INK, _MUTED, _GRID = "#0a0b01", "#0a0b02", "#0a0b03"
-_SERIES = tuple(f"#0c0d0{number}" for number in range(1, 9))
+_SERIES = tuple(f"#0c0d{number}" for number in range(10, 21))
 _FIRST, _SECOND, _PALE, *_OTHERS = _SERIES
 _COLOURS = {
     _INK: "var(--ink)",
@@ -47,7 +47,7 @@ def _data(rows: Rows) -> Any:
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", direction="horizontal", symbolType="square", columns=5)
+    return alt.Legend(orient="top", direction="horizontal", symbolType="square", columns=5, columnPadding=22)
 
 
 def _colour(field: str, domain: Sequence[str], colours: Sequence[str]) -> alt.Color:

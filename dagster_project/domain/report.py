@@ -163,7 +163,9 @@ class Formats:
         return self.number(value, 2) + ("" if value is None else _SPACE + self.symbol)
 
     def share(self, value: float | None) -> str:
-        """``0.1234`` -> ``12,3 %``."""
+        """``0.1234`` -> ``12,3 %``; a trace is ``< 0,1 %``, never nothing."""
+        if value is not None and 0 < value < 0.001:
+            return f"<{_SPACE}0,1{_SPACE}%"
         return "–" if value is None else self.number(100 * value, 1) + _SPACE + "%"
 
     def day(self, value: date | None) -> str:

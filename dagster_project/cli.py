@@ -144,7 +144,7 @@ def run(
         _quieten(verbose)
         from dagster_project.nightly import run_night
 
-        night = run_night(settings, as_of=day, accept=accepted, announce=_announce)
+        night = run_night(settings, as_of=day, accept=accepted, announce=_announce, is_verbose=verbose)
         _tell(night, settings)
     raise typer.Exit(night.exit_code)
 
@@ -195,7 +195,7 @@ def demo(
             )
         for number, day in enumerate(summary.nights, start=1):
             console.print(f"[bold]Night {number} of {len(summary.nights)}[/bold], as of {day:%d/%m/%Y}")
-            night = run_night(settings, as_of=day, announce=_announce)
+            night = run_night(settings, as_of=day, announce=_announce, is_verbose=verbose)
             _tell(night, settings)
             if night.exit_code:
                 raise typer.Exit(night.exit_code)

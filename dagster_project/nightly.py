@@ -72,6 +72,7 @@ def run_night(
     accept: dict[str, str] | None = None,
     announce: Callable[[str, float], None] | None = None,
     warehouse: Warehouse | None = None,
+    is_verbose: bool = False,
 ) -> Night:
     """Run the nightly job in this process; ``announce`` is told each step that is done and the seconds it took.
 
@@ -79,7 +80,7 @@ def run_night(
     """
     hold_run_lock(settings.lock)
     try:
-        return _run(settings, as_of, accept or {}, announce, warehouse or Warehouse(settings))
+        return _run(settings, as_of, accept or {}, announce, warehouse or Warehouse(settings), is_verbose)
     finally:
         release_run_lock(settings.lock)
 
@@ -90,6 +91,7 @@ def _run(
     accept: dict[str, str],
     announce: Callable[[str, float], None] | None,
     warehouse: Warehouse,
+    is_verbose: bool,
 ) -> Night:
     before = release.current_release(settings.home)
     seconds: dict[str, float] = {}
@@ -104,10 +106,12 @@ def _run(
             announce(context.op.name, now - last)
         last = now
 
-    job = build_defs(settings, warehouse).get_job_def(NIGHTLY).with_hooks({step_is_done})
-    config = {"ops": {"landing": {"config": {"as_of": as_of.isoformat() if as_of else None, "accept": accept}}}}
-    if as_of is None:
-        del config["ops"]["landing"]["config"]["as_of"]
+    job = build_defs(settings, warehouse).resolve_job_def(NIGHTLY).with_hooks({step_is_done})
+    asked: dict[str, object] = {"accept": accept} | ({"as_of": as_of.isoformat()} if as_of else {})
+    config = {
+        "ops": {"landing": {"config": asked}},
+        "loggers": {"console": {"config": {"log_level": "DEBUG" if is_verbose else "CRITICAL"}}},
+    }
     with open_instance(settings) as instance:
         result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
     now_current = release.current_release(settings.home)

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
     volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
     volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
+    volume_least_rows: int = Field(20, ge=0, description="A feed that usually brings fewer rows is never stopped by it.")
     volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
     volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
     quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")

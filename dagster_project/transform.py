@@ -126,7 +126,7 @@ def build(settings: Settings, stage: str, warehouse: Warehouse) -> Iterator[Node
     manifest = _loaded_manifest(project_fingerprint(), target)
     try:
         result = dbtRunner(manifest=manifest).invoke(
-            ["build", *_arguments(target), "--select", f"path:models/{stage}", "--exclude-resource-type", "unit_test"]
+            ["build", *_arguments(target), "--select", f"fqn:cocanal.{stage}", "--exclude-resource-type", "unit_test"]
         )
     finally:
         DuckDBConnectionManager.close_all_connections()

@@ -33,7 +33,7 @@ def model_assets(stage: str, settings: Settings, warehouse: Warehouse, manifest:
 
     @dbt_assets(
         manifest=manifest,
-        select=f"path:models/{stage}",
+        select=f"fqn:cocanal.{stage}",
         name=stage if stage != "staging" else "staging_models",
         dagster_dbt_translator=_TRANSLATOR,
         pool="warehouse",

@@ -83,7 +83,7 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
     )
     open_values = connection.execute(
         "select distinct delivered_value from staging.phone_numbers where e164 is null order by 1"
-    ).fetch_arrow_table()
+    ).to_arrow_table()
     values = open_values.column(0).to_pylist()
     parsed = pa.table(  # noqa: F841 - read by the SQL below
         {"value": pa.array(values, pa.string()), "e164": pa.array([standardise(v, country) for v in values], pa.string())}

@@ -73,7 +73,7 @@ def take_in(
         same = by_content.get((delivery.feed, content_hash(path)))
         if same is not None:
             return as_read(delivery, same)
-        with connect() as connection:
+        with database.cursor() as connection:
             outcome = read_file(connection, delivery, path, feeds()[delivery.feed], raw)
         stat = path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (delivery.byte_count, delivery.modified_ns):
@@ -82,15 +82,15 @@ def take_in(
         return outcome
 
     done = 0
-    for start in range(0, len(new), _PAGE_FILES):
-        with ThreadPoolExecutor(max_workers=workers) as pool:
+    with connect() as database, ThreadPoolExecutor(max_workers=workers) as pool:
+        for start in range(0, len(new), _PAGE_FILES):
             page = []
             for outcome in pool.map(read, new[start : start + _PAGE_FILES]):
                 page.append(outcome)
                 done += 1
                 progress(done, len(new))
-        add_to_register(register, page)
-        known.update({delivery.file: delivery for delivery in page})
+            add_to_register(register, page)
+            known.update({delivery.file: delivery for delivery in page})
     deliveries = sorted(
         (delivery for delivery in known.values() if delivery.delivered_on <= as_of), key=lambda delivery: delivery.file
     )

@@ -73,7 +73,7 @@ def suite(settings: Settings) -> Suite:
             Statement(
                 "volume_is_not_a_fraction_of_the_usual",
                 f"{volumes} select feed || ' of ' || delivered_on, row_count / usual_count from volumes "
-                f"where not {is_small_weekday}",
+                f"where usual_count >= {settings.volume_least_rows} and not {is_small_weekday}",
                 "Ask the supplier for the whole file and run again; if the day really was that small, "
                 "run with --accept landing --because «…».",
                 least=settings.volume_stop_share,

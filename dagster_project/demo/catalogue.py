@@ -117,7 +117,9 @@ def stores() -> pa.Table:
         {
             "store": np.arange(STORES, dtype=np.int32),
             "store_id": [f"S{k + 1:03d}" for k in range(STORES)],
-            "name": [f"{places.cities[p]} Centre" if k % 3 else f"{places.cities[p]} Grand Rue" for k, p in enumerate(at)],
+            "name": [
+                f"{places.cities[p]} Centre" if k % 3 else f"{places.cities[p]} Grand Rue" for k, p in enumerate(at)
+            ],
             "postal_code": [places.postal_codes[p] for p in at],
             "city": [places.cities[p] for p in at],
             "latitude": places.latitudes[at],
@@ -161,20 +163,25 @@ def products(rng: np.random.Generator) -> pa.Table:
 
 def store_hours(known_on: date) -> pa.Table:
     """One row per store and day, as the chain knew it on ``known_on``: the closure is not known before it came."""
-    days = [seasons.FIRST_DAY + timedelta(days=k) for k in range(min(seasons.DAYS + 45, seasons.day_number(known_on) + 92))]
-    rows: dict[str, list[object]] = {"store_id": [], "day": [], "is_open": [], "opens_at": [], "closes_at": []}
+    days = [
+        seasons.FIRST_DAY + timedelta(days=k) for k in range(min(seasons.DAYS + 45, seasons.day_number(known_on) + 92))
+    ]
     knows_closure = known_on >= seasons.CLOSED_FROM
-    for store in range(STORES):
-        for day in days:
-            open_ = seasons.stores_open(day) if knows_closure else day not in seasons.HOLIDAYS
-            open_ &= day.weekday() < 6 or store in SUNDAY_STORES
-            open_ &= store != _RENOVATED or day <= _CLOSED_FOR_GOOD
-            rows["store_id"].append(f"S{store + 1:03d}")
-            rows["day"].append(day)
-            rows["is_open"].append(open_)
-            rows["opens_at"].append(("10:00" if day.weekday() < 6 else "11:00") if open_ else None)
-            rows["closes_at"].append(("19:30" if day.weekday() < 6 else "18:00") if open_ else None)
-    return pa.table(rows)
+    trades = np.array([seasons.stores_open(day) if knows_closure else day not in seasons.HOLIDAYS for day in days])
+    sunday = np.array([day.weekday() == 6 for day in days])
+    store, day = np.divmod(np.arange(STORES * len(days)), len(days))
+    is_open = trades[day] & (~sunday[day] | np.isin(store, SUNDAY_STORES))
+    is_open &= (store != _RENOVATED) | (day <= seasons.day_number(_CLOSED_FOR_GOOD))
+    closed = ~is_open
+    return pa.table(
+        {
+            "store_id": pa.array(np.array([f"S{k + 1:03d}" for k in range(STORES)], dtype=object)[store], pa.string()),
+            "day": pa.array(np.datetime64(seasons.FIRST_DAY, "D") + day, pa.date32()),
+            "is_open": is_open,
+            "opens_at": pa.array(np.where(sunday[day], "11:00", "10:00").astype(object), pa.string(), mask=closed),
+            "closes_at": pa.array(np.where(sunday[day], "18:00", "19:30").astype(object), pa.string(), mask=closed),
+        }
+    )
 
 
 def stock(rng: np.random.Generator, counted_on: date) -> pa.Table:

@@ -200,6 +200,8 @@ from pairs where day < {seasons.DAYS}
 
 def write_consents(con: duckdb.DuckDBPyConnection) -> None:
     """Make the feeds of consent, privacy, sensitivity, preference and identity decisions."""
-    con.execute("create or replace macro typed_phone_readable(n, k) as case when u(k, 'plus') < 0.3 then '+33' || n[2:] else n end")
+    con.execute(
+        "create or replace macro typed_phone_readable(n, k) as case when u(k, 'plus') < 0.3 then '+33' || n[2:] else n end"
+    )
     for statement in (_HOLDERS, _STATEMENTS, _CONSENTS, _REQUESTS, _SENSITIVITIES, _PREFERENCES, _DECISIONS):
         con.execute(statement)

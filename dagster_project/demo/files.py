@@ -23,11 +23,22 @@ from dagster_project.domain.contract import Feed
 CUT_OFF_FEED = "pos_tickets"
 """The feed of which one file arrives cut off, and another lies about half written."""
 # What differs when a key is said twice in one file: something that changes no person and no euro.
-_CONFLICTS = {"pos_tickets": "'R9' as register_id", "shop_orders": "'Colis' as city", "loyalty_members": "'FR' as country"}
+_CONFLICTS = {
+    "pos_tickets": "'R9' as register_id",
+    "shop_orders": "'Colis' as city",
+    "loyalty_members": "'FR' as country",
+}
 # Feeds in which an older row must not come again later: the latest delivery would win.
 _NOT_AGAIN = frozenset({"deliveries"})
 _EXTRA_COLUMN = {"shop_customers": ("internal_note", "à rappeler"), "pos_tickets": ("cashier_initials", "É.B.")}
-_PARQUET_TYPES = {"moment": "timestamptz", "date": "date", "boolean": "boolean", "integer": "bigint", "decimal": "double", "amount": "decimal(18, 2)"}
+_PARQUET_TYPES = {
+    "moment": "timestamptz",
+    "date": "date",
+    "boolean": "boolean",
+    "integer": "bigint",
+    "decimal": "double",
+    "amount": "decimal(18, 2)",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,13 @@ def _text(name: str, type_: str, dialect: str) -> str:
 
 def _broken(feed: Feed) -> dict[str, str]:
     """A reading of each mandatory column that cannot be right, for rows that are damaged in their values."""
-    unreadable = {"moment": "32/13/2019 27:61", "amount": "abc,de", "integer": "x", "boolean": "peut-être", "date": "31/02"}
+    unreadable = {
+        "moment": "32/13/2019 27:61",
+        "amount": "abc,de",
+        "integer": "x",
+        "boolean": "peut-être",
+        "date": "31/02",
+    }
     found = {}
     for column in feed.columns:
         if not column.mandatory:
@@ -158,7 +175,9 @@ def _slices(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[tuple[date, in
         yield run["delivered_on"], run["part"], table.slice(run["row_min"], run["row_max"] - run["row_min"] + 1)
 
 
-def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: int, nights: list[date]) -> dict[str, int]:
+def write_feed(
+    con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: int, nights: list[date]
+) -> dict[str, int]:
     """Write every file of a feed; returns how many files and rows (as delivered, damaged ones too)."""
     con.execute(f"create temp table rows_{feed.name} as {_rows(feed)}")
     files = _plan(con, feed, seed, nights)
@@ -168,7 +187,9 @@ def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: 
             "part": pa.array([file.part for file in files], pa.int32()),
             "form": [file.form for file in files],
             "layout": pa.array([file.layout for file in files], pa.int32()),
-            "parts": pa.array([sum(other.delivered_on == file.delivered_on for other in files) for file in files], pa.int32()),
+            "parts": pa.array(
+                [sum(other.delivered_on == file.delivered_on for other in files) for file in files], pa.int32()
+            ),
         }
     )
     con.register("file_plan", plan)
@@ -187,7 +208,9 @@ def write_feed(con: duckdb.DuckDBPyConnection, feed: Feed, landing: Path, seed: 
         )
         for day, part, lines in _slices(con, sql):
             rows += lines.num_rows
-            written += _write_text(landing, feed, by_place[day, part], header + "\n" + "".join(lines["line"].to_pylist()), seed, nights)
+            written += _write_text(
+                landing, feed, by_place[day, part], header + "\n" + "".join(lines["line"].to_pylist()), seed, nights
+            )
     if any(file.form == "parquet" for file in files):
         columns = ", ".join(
             f"{column.name}::{_PARQUET_TYPES.get(column.type, 'varchar')} as {column.name}" for column in feed.columns

@@ -12,7 +12,21 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from dagster_project.demo import cast, catalogue, consents, dirt, files, interactions, people, purchases, records, seasons, trade, truth as truths
+from dagster_project.demo import (
+    cast,
+    catalogue,
+    consents,
+    dirt,
+    files,
+    interactions,
+    memberships,
+    people,
+    purchases,
+    records,
+    seasons,
+    trade,
+)
+from dagster_project.demo.truth import write_truth
 from dagster_project.domain.contract import feeds
 
 _CAST_SEQ = 10_000_000_000
@@ -53,36 +67,52 @@ def _draw(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
     price = products["price"].to_numpy()
     visits = purchases.draw_purchase_days(next(streams), world, "store", purchases.VISITS_PER_PERSON)
     web = purchases.draw_purchase_days(next(streams), world, "online", purchases.ORDERS_PER_PERSON)
-    cards, accounts = purchases.draw_memberships(
-        next(streams), purchases.first_days(*visits, plan.persons), purchases.first_days(*web, plan.persons)
+    cards, accounts = memberships.draw_memberships(
+        next(streams), memberships.first_days(*visits, plan.persons), memberships.first_days(*web, plan.persons)
     )
     tickets, lines = purchases.draw_tickets(next(streams), world, visits, cards, price)
     orders, order_lines = purchases.draw_orders(next(streams), world, web, accounts, price)
     web_tickets, web_lines = purchases.draw_web_tickets(next(streams), orders, order_lines)
     tickets, lines = purchases.stack(tickets, lines, web_tickets, web_lines)
     tables = {
-        "people": world, "products": products, "stores": catalogue.stores(), "cards": cards.table("card"),
-        "accounts": accounts.table("account"), "tickets": _numbered(tickets), "ticket_lines": _lines(lines, tickets["day"]),
-        "orders": _numbered(orders), "order_lines": _lines(order_lines, orders["day"]),
+        "people": world,
+        "products": products,
+        "stores": catalogue.stores(),
+        "cards": cards.table("card"),
+        "accounts": accounts.table("account"),
+        "tickets": _numbered(tickets),
+        "ticket_lines": _lines(lines, tickets["day"]),
+        "orders": _numbered(orders),
+        "order_lines": _lines(order_lines, orders["day"]),
         "web_sessions": interactions.draw_sessions(next(streams), accounts, catalogue.PRODUCTS),
-    }  # fmt: skip
+    }
     for name, table in tables.items():
-        con.register("drawn", table)
-        con.execute(f"create table {name} as select * from drawn")
-        con.unregister("drawn")
+        _store(con, f"create table {name} as select * from drawn", table)
 
 
-def _numbered(columns: dict[str, purchases.Ints]) -> pa.Table:
+def _store(con: duckdb.DuckDBPyConnection, sql: str, drawn: pa.Table) -> None:
+    """Run a statement that reads the Arrow table ``drawn``."""
+    con.register("drawn", drawn)
+    con.execute(sql)
+    con.unregister("drawn")
+
+
+def _numbered(columns: dict[str, memberships.Ints]) -> pa.Table:
     return pa.table({"n": np.arange(len(columns["person"])), **columns})
 
 
-def _lines(lines: purchases.Baskets, day: purchases.Ints) -> pa.Table:
+def _lines(lines: purchases.Baskets, day: memberships.Ints) -> pa.Table:
     return pa.table(
         {
-            "seq": np.arange(len(lines.purchase)), "purchase": lines.purchase, "line_no": lines.line_no, "product": lines.product,
-            "quantity": lines.quantity, "unit_price": lines.unit_price, "day": day[lines.purchase],
+            "seq": np.arange(len(lines.purchase)),
+            "purchase": lines.purchase,
+            "line_no": lines.line_no,
+            "product": lines.product,
+            "quantity": lines.quantity,
+            "unit_price": lines.unit_price,
+            "day": day[lines.purchase],
         }
-    )  # fmt: skip
+    )
 
 
 def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
@@ -101,9 +131,8 @@ def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
         for table in [catalogue.stock(rng, day)]
     )
     for name, table in (("store_hours", hours), ("stock", stock)):
-        con.register("drawn", table.append_column("seq", pa.array(np.arange(table.num_rows))))
-        con.execute(f"create table feed_{name} as select * from drawn")
-        con.unregister("drawn")
+        numbered = table.append_column("seq", pa.array(np.arange(table.num_rows)))
+        _store(con, f"create table feed_{name} as select * from drawn", numbered)
     days = ", ".join(f"date '{day}'" for day in yearly)
     con.execute(
         f"""
@@ -129,39 +158,61 @@ def _write_cast(con: duckdb.DuckDBPyConnection) -> None:
             {name: [row.values.get(name) for row in rows] for name in columns}
             | {"day": [row.day for row in rows], "seq": np.arange(len(rows)) + _CAST_SEQ}
         )
-        con.register("drawn", table)
-        con.execute(
-            f"insert into feed_{feed.name} by name select * exclude (day), delivered_date(day) as delivered_on from drawn"
-        )
-        con.unregister("drawn")
-    con.execute(
-        """
-        create table person_truth as
-        select person_id, household_id, scenario, first_name, last_name, married_name, birth_date, sex from persons
-        """
-    )
+        insert = f"insert into feed_{feed.name} by name select * exclude (day), delivered_date(day) as delivered_on from drawn"
+        _store(con, insert, table)
     owners = {record: member for member in members for record in member.owned}
-    for member in members:
-        con.execute(
-            "insert into person_truth values (?, ?, ?, ?, ?, ?, ?, ?)",
-            [member.person_id, member.household_id, member.scenario, member.first_name, member.last_name, member.last_name,
-             member.birth_date, member.sex],
-        )  # fmt: skip
-    records_ = [(*record, owner.person_id, owner.household_id, owner.scenario) for record, owner in owners.items()]
-    con.executemany("insert into record_truth values (?, ?, ?, ?, ?)", records_)
-    transactions = []
-    for member in members:
-        for feed_name, record, counted, channel, day in member.bought:
-            owner = owners.get((feed_name, record), member)
-            key_owner = None if owner is member else owner.person_id
-            transactions.append((feed_name, record, member.person_id, key_owner, counted, channel, day))
-    con.executemany("insert into transaction_truth values (?, ?, ?, ?, ?, ?, ?)", transactions)
-    statements = [
-        (member.person_id, row.values["consent_id"], None, None, row.values["key_type"], row.values["purpose"], row.values["channel"],
-         row.values["status"], row.values["occurred_at"])
-        for member in members for row in member.rows if row.feed == "consents"
-    ]  # fmt: skip
-    con.executemany("insert into consent_truth values (?, ?, ?, ?, ?, ?, ?, ?, ?)", statements)
+    truth: dict[str, list[dict[str, object]]] = {
+        "person_truth": [
+            {
+                "person_id": member.person_id,
+                "household_id": member.household_id,
+                "scenario": member.scenario,
+                "first_name": member.first_name,
+                "last_name": member.last_name,
+                "married_name": member.last_name,
+                "birth_date": member.birth_date,
+                "sex": member.sex,
+            }
+            for member in members
+        ],
+        "record_truth": [
+            {
+                "feed": feed_name,
+                "record_id": record_id,
+                "person_id": owner.person_id,
+                "household_id": owner.household_id,
+                "scenario": owner.scenario,
+            }
+            for (feed_name, record_id), owner in owners.items()
+        ],
+        "transaction_truth": [
+            {
+                "feed": feed_name,
+                "record_id": record_id,
+                "person_id": member.person_id,
+                "key_owner_person_id": None
+                if (owner := owners.get((feed_name, record_id), member)) is member
+                else owner.person_id,
+                "counted_amount": counted,
+                "channel": channel,
+                "business_on": day,
+            }
+            for member in members
+            for feed_name, record_id, counted, channel, day in member.bought
+        ],
+        "consent_truth": [
+            {
+                name: row.values[name]
+                for name in ("consent_id", "key_type", "purpose", "channel", "status", "occurred_at")
+            }
+            | {"person_id": member.person_id}
+            for member in members
+            for row in member.rows
+            if row.feed == "consents"
+        ],
+    }
+    for name, rows_ in truth.items():
+        _store(con, f"insert into {name} by name select * from drawn", pa.Table.from_pylist(rows_))
 
 
 def generate(
@@ -191,7 +242,7 @@ def generate(
             tell(f"delivering {feed.name}", 0.45 + 0.5 * position / len(feeds()))
             written[feed.name] = files.write_feed(con, feed, landing, plan.seed, seasons.nights(plan.nights))
         tell("writing the truth", 0.97)
-        truths.write_truth(con, truth)
+        write_truth(con, truth)
     finally:
         con.close()
     tell("done", 1.0)

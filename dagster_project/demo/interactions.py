@@ -5,7 +5,8 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_project.demo import seasons
-from dagster_project.demo.purchases import Memberships, NEVER
+from dagster_project.demo.memberships import Memberships
+from dagster_project.demo.people import NEVER
 
 MESSAGES_PER_RECIPIENT = 0.13
 """Share of the holders that a campaign of a whole month writes to."""
@@ -65,7 +66,7 @@ select *, u(k, 'arm') < 0.1 as is_held_out,
 from chosen
 """
 
-_ASSIGNMENTS = f"""
+_ASSIGNMENTS = """
 create table feed_campaign_assignments as
 with assigned as (
     select *, case when u(k, 'assigned by') < 0.3 then id_type when channel = 'email' then 'email' else 'phone' end as key_type,
@@ -146,12 +147,15 @@ def draw_sessions(rng: np.random.Generator, accounts: Memberships, products: int
     drawn = kinds[np.searchsorted([0.72, 0.87, 0.91, 0.95, 1.0], rng.random(len(session)))]
     return pa.table(
         {
-            "seq": np.arange(len(session)), "session": session, "account": account[session], "is_known": known[session],
+            "seq": np.arange(len(session)),
+            "session": session,
+            "account": account[session],
+            "is_known": known[session],
             "event": pa.array(np.where(step == 0, "visit", drawn), pa.string()),
             "product": np.minimum(rng.exponential(70, len(session)).astype(np.int64), products - 1),
             "placed": begins[session] + step * 40 + rng.integers(0, 30, len(session)),
         }
-    )  # fmt: skip
+    )
 
 
 def write_interactions(con: duckdb.DuckDBPyConnection) -> None:

@@ -16,8 +16,15 @@ HOUSEHOLDS = ("single", "couple", "family", "lone_parent", "twins", "father_and_
 _HOUSEHOLD_SHARES = (0.36, 0.26, 0.21, 0.08, 0.02, 0.02, 0.05)
 
 HABITS = (
-    "store_only", "online_only", "both", "went_online_2020", "silent_2020", "new_online", "new_store", "left_2019",
-)  # fmt: skip
+    "store_only",
+    "online_only",
+    "both",
+    "went_online_2020",
+    "silent_2020",
+    "new_online",
+    "new_store",
+    "left_2019",
+)
 """How a person shops over time; ``purchases`` says what each means in days and channels."""
 _HABIT_SHARES = (0.40, 0.19, 0.20, 0.05, 0.08, 0.025, 0.02, 0.035)
 
@@ -58,7 +65,9 @@ def _address(rng: np.random.Generator, size: int) -> tuple[NDArray[np.int64], ND
     return number, places.streets[_pick(rng, places.street_weights, size)], commune
 
 
-def _households(rng: np.random.Generator, persons: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _households(
+    rng: np.random.Generator, persons: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Household number, household kind and role (0 = head) of each of exactly ``persons`` persons."""
     kind = _choice(rng, _HOUSEHOLD_SHARES, persons)
     sizes = np.select(

@@ -1,4 +1,4 @@
-"""Who bought what, where and when: memberships, till tickets, online orders, returns and refunds, as plain numbers.
+"""Who bought what, where and when: till tickets, online orders, returns and refunds, as plain numbers.
 
 Amounts are integer cents, moments are Paris wall-clock seconds since ``seasons.FIRST_DAY``. How these become rows of
 the feeds, with typing errors and all, belongs in ``records`` and ``trade``.
@@ -11,17 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dagster_project.demo import catalogue, seasons
+from dagster_project.demo.memberships import Floats, Ints, Memberships, held
 from dagster_project.demo.people import HABITS, NEVER
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 VISITS_PER_PERSON = 6.9
 """Mean store visits of an average store shopper over the whole calendar, before habits."""
 ORDERS_PER_PERSON = 3.3
 """Mean online orders of an average online shopper over the whole calendar, before habits."""
-CARD_SHARE, SECOND_CARD_SHARE = 0.62, 0.06
-ACCOUNT_SHARE, SECOND_ACCOUNT_SHARE, THIRD_ACCOUNT_SHARE = 0.86, 0.07, 0.15
 TICKET_SHARES = {"card": 0.72, "email": 0.09, "phone": 0.012, "token": 0.22}
 """Share of a shopper's tickets that carry each identifier (the card: where the person has one)."""
 PARTNER_CARD_SHARE = 0.04
@@ -36,16 +32,24 @@ _SILENT, _RECENT = seasons.day_number(seasons.BEFORE_CLOSURE), seasons.day_numbe
 # For each habit and channel the days from - to, a factor on the person's rate, and a least number of purchases.
 _WINDOWS = {
     "store": {
-        "store_only": (_START, _END, 1.0, 0), "both": (_START, _END, 0.8, 0), "went_online_2020": (_START, _CLOSURE, 1.1, 0),
-        "silent_2020": (_START, _SILENT, 1.2, 1), "new_online": (_START, _END, 1.0, 2), "new_store": (_REOPENED, _END, 3.0, 1),
+        "store_only": (_START, _END, 1.0, 0),
+        "both": (_START, _END, 0.8, 0),
+        "went_online_2020": (_START, _CLOSURE, 1.1, 0),
+        "silent_2020": (_START, _SILENT, 1.2, 1),
+        "new_online": (_START, _END, 1.0, 2),
+        "new_store": (_REOPENED, _END, 3.0, 1),
         "left_2019": (_START, 330, 1.2, 0),
     },
     "online": {
-        "online_only": (_START, _END, 1.0, 0), "both": (_START, _END, 0.9, 0), "went_online_2020": (_CLOSURE, _END, 2.5, 1),
-        "silent_2020": (_START, _SILENT, 0.4, 0), "new_online": (_RECENT, _END, 1.5, 1), "new_store": (_START, _END, 1.2, 2),
+        "online_only": (_START, _END, 1.0, 0),
+        "both": (_START, _END, 0.9, 0),
+        "went_online_2020": (_CLOSURE, _END, 2.5, 1),
+        "silent_2020": (_START, _SILENT, 0.4, 0),
+        "new_online": (_RECENT, _END, 1.5, 1),
+        "new_store": (_START, _END, 1.2, 2),
         "left_2019": (_START, 330, 0.3, 0),
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,12 @@ class Baskets:
         position = np.cumsum(kept) - 1
         lines = kept[self.purchase]
         return Baskets(
-            position[self.purchase[lines]], self.line_no[lines], self.product[lines], self.quantity[lines],
+            position[self.purchase[lines]],
+            self.line_no[lines],
+            self.product[lines],
+            self.quantity[lines],
             self.unit_price[lines],
-        )  # fmt: skip
+        )
 
 
 def line_numbers(purchase: Ints) -> Ints:
@@ -107,7 +114,9 @@ def _baskets(rng: np.random.Generator, price: Ints, day: Ints, mean_lines: Float
     popularity = 1.0 / (np.arange(len(price)) + 15.0) ** 0.8
     shares = np.cumsum(popularity) / popularity.sum()
     product = np.minimum(np.searchsorted(shares, rng.random(len(purchase))), len(price) - 1)
-    quantity = 1 + (rng.random(len(purchase)) < 0.14) + (rng.random(len(purchase)) < 0.03) * rng.integers(1, 4, len(purchase))
+    quantity = (
+        1 + (rng.random(len(purchase)) < 0.14) + (rng.random(len(purchase)) < 0.03) * rng.integers(1, 4, len(purchase))
+    )
     in_sale = np.array([seasons.is_sale(date) for date in seasons.dates()])[day[purchase]]
     markdown = np.where(in_sale & (rng.random(len(purchase)) < 0.6), rng.choice([0.8, 0.7, 0.5], len(purchase)), 1.0)
     unit_price = np.round(price[product] * markdown).astype(np.int64)
@@ -126,132 +135,102 @@ def _next_open_day(day: Ints) -> Ints:
     return np.minimum.accumulate(days[::-1])[::-1][np.minimum(day, len(is_open) - 1)]
 
 
-def first_days(person: Ints, day: Ints, persons: int) -> Ints:
-    """The first day of each person, ``NEVER`` where there is none."""
-    first = np.full(persons, NEVER, dtype=np.int64)
-    np.minimum.at(first, person, day)
-    return first
-
-
-@dataclass(frozen=True)
-class Memberships:
-    """Per person the day from which each card or account exists (``NEVER`` = not at all), one column per number."""
-
-    since: Ints  # persons x n
-
-    def numbers(self) -> Ints:
-        """The running number of each card or account, -1 where there is none; ordered by person, then number."""
-        exists = self.since < NEVER
-        return np.where(exists, np.cumsum(exists.ravel()).reshape(exists.shape) - 1, -1)
-
-    def table(self, name: str) -> pa.Table:
-        """One row per card or account: its running number, person, rank within the person, day, next one's day."""
-        exists = self.since < NEVER
-        person, rank = np.nonzero(exists)
-        following = np.c_[self.since[:, 1:], np.full(len(self.since), NEVER)]
-        return pa.table(
-            {
-                name: self.numbers()[exists].astype(np.int64), "person": person.astype(np.int32),
-                "rank": rank.astype(np.int32), "since": self.since[exists], "next_since": following[exists],
-            }
-        )  # fmt: skip
-
-
-def draw_memberships(
-    rng: np.random.Generator, first_visit: Ints, first_order: Ints
-) -> tuple[Memberships, Memberships]:
-    """Loyalty cards and web accounts: most from the first purchase on, some from before the calendar."""
-    persons = len(first_visit)
-    visits, orders = first_visit < NEVER, first_order < NEVER
-
-    def since(first: Ints, has: NDArray[np.bool_], old_share: float) -> Ints:
-        begun = np.where(rng.random(persons) < old_share, -rng.integers(1, 1500, persons), first)
-        begun = np.where(begun >= NEVER, rng.integers(0, seasons.DAYS - 1, persons), begun)
-        return np.where(has, begun, NEVER)
-
-    def another(previous: Ints, share: float) -> Ints:
-        day = np.maximum(previous, 0) + 20 + (rng.random(persons) * (seasons.DAYS - 40)).astype(np.int64)
-        return np.where((previous < NEVER) & (rng.random(persons) < share) & (day < seasons.DAYS - 1), day, NEVER)
-
-    card = since(np.where(visits, first_visit, NEVER), rng.random(persons) < np.where(visits, CARD_SHARE, 0.04), 0.5)
-    in_closure = (card >= _CLOSURE) & (card < _REOPENED)
-    card = np.where(in_closure, _REOPENED + 1, card)
-    second_card = another(card, SECOND_CARD_SHARE * 1.6)
-    second_card = np.where((second_card >= _CLOSURE) & (second_card < _REOPENED), _REOPENED + 2, second_card)
-    account = since(first_order, rng.random(persons) < np.where(orders, ACCOUNT_SHARE, 0.07), 0.3)
-    second = another(account, SECOND_ACCOUNT_SHARE * 1.6)
-    third = another(second, THIRD_ACCOUNT_SHARE * 1.6)
-    return Memberships(np.c_[card, second_card]), Memberships(np.c_[account, second, third])
-
-
-def _held(memberships: Memberships, person: Ints, day: Ints, pick: Floats | None = None) -> Ints:
-    """The number of the card or account that each person uses on a day, -1 if none: the newest, or a picked one."""
-    since, numbers = memberships.since[person], memberships.numbers()[person]
-    valid = since <= day[:, None]
-    count = valid.sum(axis=1)
-    chosen = np.maximum(count - 1, 0) if pick is None else (pick * np.maximum(count, 1)).astype(np.int64)
-    return np.where(count > 0, numbers[np.arange(len(person)), chosen], -1)
-
-
-def draw_tickets(rng: np.random.Generator, people: pa.Table, visits: tuple[Ints, Ints], cards: Memberships, price: Ints) -> tuple[dict[str, Ints], Baskets]:
+def draw_tickets(
+    rng: np.random.Generator, people: pa.Table, visits: tuple[Ints, Ints], cards: Memberships, price: Ints
+) -> tuple[dict[str, Ints], Baskets]:
     """Till sales and their returns: one entry per ticket with buyer, identifiers shown, cents; and all their lines."""
     person, day = visits
     order = np.lexsort((rng.random(len(day)), day))
     person, day = person[order], day[order]
     size = len(person)
     home = people["store"].to_numpy()[person].astype(np.int64)
-    store = catalogue.trading_stores(day, np.where(rng.random(size) < 0.82, home, rng.integers(0, catalogue.STORES, size)))
-    card = _held(cards, person, day)
+    store = catalogue.trading_stores(
+        day, np.where(rng.random(size) < 0.82, home, rng.integers(0, catalogue.STORES, size))
+    )
+    card = held(cards, person, day)
     card[rng.random(size) >= TICKET_SHARES["card"]] = -1
     head = people["head"].to_numpy().astype(np.int64)
     kind = np.asarray(people["scenario"].to_pylist(), dtype=object)[person]
-    uses_heads = np.isin(kind, ("couple", "family")) & (head[person] != person) & (rng.random(size) < PARTNER_CARD_SHARE * 2)
-    partners = _held(cards, head[person], day)
+    uses_heads = (
+        np.isin(kind, ("couple", "family")) & (head[person] != person) & (rng.random(size) < PARTNER_CARD_SHARE * 2)
+    )
+    partners = held(cards, head[person], day)
     card = np.where(uses_heads & (partners >= 0), partners, card)
     owner = np.where(uses_heads & (partners >= 0), head[person], person)
     baskets = _baskets(rng, price, day, np.where(day >= _REOPENED, 2.25, 1.85))
     total = baskets.sums(size)
-    discount = np.where(rng.random(size) < 0.1, np.round(total * rng.choice([0.05, 0.1, 0.2], size)), 0).astype(np.int64)
+    discount = np.where(rng.random(size) < 0.1, np.round(total * rng.choice([0.05, 0.1, 0.2], size)), 0).astype(
+        np.int64
+    )
     sales = {
-        "person": person, "owner": owner, "day": day, "placed": _clock(rng, day, 10.0, 19.4), "store": store, "card": card,
+        "person": person,
+        "owner": owner,
+        "day": day,
+        "placed": _clock(rng, day, 10.0, 19.4),
+        "store": store,
+        "card": card,
         "shows_email": (rng.random(size) < TICKET_SHARES["email"]).astype(np.int64),
         "shows_phone": (rng.random(size) < TICKET_SHARES["phone"]).astype(np.int64),
         "shows_token": (rng.random(size) < TICKET_SHARES["token"]).astype(np.int64),
-        "discount": discount, "total": total - discount, "original": np.full(size, -1), "web_order": np.full(size, -1),
+        "discount": discount,
+        "total": total - discount,
+        "original": np.full(size, -1),
+        "web_order": np.full(size, -1),
         "kind": np.zeros(size, dtype=np.int64),
-    }  # fmt: skip
+    }
     back = _next_open_day(day + rng.integers(1, 28, size))
     returned = (rng.random(size) < STORE_RETURN_SHARE) & (back < _END)
     lines = baskets.keep(returned)
     kept = (lines.line_no == 1) | (rng.random(len(lines.line_no)) < 0.4)
-    lines = Baskets(lines.purchase[kept], line_numbers(lines.purchase[kept]), lines.product[kept], -lines.quantity[kept], lines.unit_price[kept])
+    lines = Baskets(
+        lines.purchase[kept],
+        line_numbers(lines.purchase[kept]),
+        lines.product[kept],
+        -lines.quantity[kept],
+        lines.unit_price[kept],
+    )
     returns = {name: values[returned] for name, values in sales.items()}
     returns |= {
-        "day": back[returned], "placed": _clock(rng, back[returned], 10.0, 19.4), "discount": np.zeros(int(returned.sum()), dtype=np.int64),
-        "total": lines.sums(int(returned.sum())), "original": np.flatnonzero(returned), "kind": np.ones(int(returned.sum()), dtype=np.int64),
-    }  # fmt: skip
+        "day": back[returned],
+        "placed": _clock(rng, back[returned], 10.0, 19.4),
+        "discount": np.zeros(int(returned.sum()), dtype=np.int64),
+        "total": lines.sums(int(returned.sum())),
+        "original": np.flatnonzero(returned),
+        "kind": np.ones(int(returned.sum()), dtype=np.int64),
+    }
     return stack(sales, baskets, returns, lines)
 
 
-def stack(first: dict[str, Ints], lines: Baskets, second: dict[str, Ints], more: Baskets) -> tuple[dict[str, Ints], Baskets]:
+def stack(
+    first: dict[str, Ints], lines: Baskets, second: dict[str, Ints], more: Baskets
+) -> tuple[dict[str, Ints], Baskets]:
     shift = len(first["person"])
-    stacked = Baskets(*(np.r_[getattr(lines, name), getattr(more, name) + (shift if name == "purchase" else 0)] for name in Baskets.__dataclass_fields__))
+    stacked = Baskets(
+        *(
+            np.r_[getattr(lines, name), getattr(more, name) + (shift if name == "purchase" else 0)]
+            for name in Baskets.__dataclass_fields__
+        )
+    )
     return {name: np.r_[first[name], second[name]] for name in first}, stacked
 
 
-def draw_orders(rng: np.random.Generator, people: pa.Table, purchases: tuple[Ints, Ints], accounts: Memberships, price: Ints) -> tuple[dict[str, Ints], Baskets]:
+def draw_orders(
+    rng: np.random.Generator, people: pa.Table, purchases: tuple[Ints, Ints], accounts: Memberships, price: Ints
+) -> tuple[dict[str, Ints], Baskets]:
     """Online orders with every change of their status to come: one entry per order, ``NEVER`` seconds = does not happen."""
     person, day = purchases
     order = np.lexsort((rng.random(len(day)), day))
     person, day = person[order], day[order]
     size = len(person)
-    account = _held(accounts, person, day, rng.random(size))
+    account = held(accounts, person, day, rng.random(size))
     account[rng.random(size) < GUEST_SHARE] = -1
     at = _clock(rng, day, 7.0, 23.9)
     collects = (rng.random(size) < COLLECT_SHARE) & ~((day > _CLOSURE - 6) & (day < _REOPENED))
     baskets = _baskets(rng, price, day, np.where(day >= _CLOSURE, 2.4, 1.8))
     lines = baskets.sums(size)
-    discount = np.where(rng.random(size) < 0.15, np.round(lines * rng.choice([0.05, 0.1, 0.15], size)), 0).astype(np.int64)
+    discount = np.where(rng.random(size) < 0.15, np.round(lines * rng.choice([0.05, 0.1, 0.15], size)), 0).astype(
+        np.int64
+    )
     shipping = np.where(collects | (lines >= 6000), 0, rng.choice([390, 490, 690], size))
     fate = rng.random(size)
     cancelled = fate < CANCELLED_SHARE
@@ -266,52 +245,95 @@ def draw_orders(rng: np.random.Generator, people: pa.Table, purchases: tuple[Int
     back_day = _next_open_day(np.minimum(goods_at // 86_400, _END) + rng.integers(2, 25, size))
     in_store = (rng.random(size) < RETURN_IN_STORE_SHARE * 1.1) & (goods_at < never) & ~refunded & (back_day < _END)
     whole = rng.random(size) < 0.5
-    delay = np.where(rng.random(size) < REFUND_LATE_SHARE, rng.integers(20, 45, size), rng.integers(1, 4, size)) * 86_400
+    delay = (
+        np.where(rng.random(size) < REFUND_LATE_SHARE, rng.integers(20, 45, size), rng.integers(1, 4, size)) * 86_400
+    )
     returned_at = np.where(in_store, _clock(rng, back_day, 10.3, 19.2), never)
     told = rng.random(size) >= REFUND_MISSING_SHARE
     refund_status = np.where(in_store & whole & told, returned_at + delay, never)
     refund_status = np.where(refunded, goods_at + step(5 * 24, 20 * 24), refund_status)
     partial = (rng.random(size) < PARTIAL_REFUND_SHARE) & ~refunded & ~in_store & (goods_at < never)
-    refund_row = np.where(partial, goods_at + step(4 * 24, 18 * 24), np.where(in_store & ~whole & told, returned_at + delay, never))
+    refund_row = np.where(
+        partial, goods_at + step(4 * 24, 18 * 24), np.where(in_store & ~whole & told, returned_at + delay, never)
+    )
     columns = {
-        "person": person, "day": day, "placed": at, "account": account, "collects": collects.astype(np.int64),
-        "pickup_store": people["store"].to_numpy()[person].astype(np.int64), "shipping": shipping, "discount": discount,
-        "total": lines + shipping - discount, "cancelled_at": np.where(cancelled, at + step(1, 30), never),
-        "shipped_at": shipped, "delivered_at": delivered, "collected_at": collected, "refunded_at": refund_status,
-        "refund_row_at": refund_row, "returned_at": returned_at, "returns_all": (in_store & whole).astype(np.int64),
+        "person": person,
+        "day": day,
+        "placed": at,
+        "account": account,
+        "collects": collects.astype(np.int64),
+        "pickup_store": people["store"].to_numpy()[person].astype(np.int64),
+        "shipping": shipping,
+        "discount": discount,
+        "total": lines + shipping - discount,
+        "cancelled_at": np.where(cancelled, at + step(1, 30), never),
+        "shipped_at": shipped,
+        "delivered_at": delivered,
+        "collected_at": collected,
+        "refunded_at": refund_status,
+        "refund_row_at": refund_row,
+        "returned_at": returned_at,
+        "returns_all": (in_store & whole).astype(np.int64),
         "pays_at_counter": (collects & (rng.random(size) < PAID_AT_COUNTER_SHARE)).astype(np.int64),
         "shows_token": (rng.random(size) < 0.8).astype(np.int64),
         "promised_at": at + rng.integers(3, 6, size) * 86_400,
-    }  # fmt: skip
-    columns["pickup_store"] = catalogue.trading_stores(np.minimum(collected // 86_400, _END - 1), columns["pickup_store"])
+    }
+    columns["pickup_store"] = catalogue.trading_stores(
+        np.minimum(collected // 86_400, _END - 1), columns["pickup_store"]
+    )
     return columns, baskets
 
 
-def draw_web_tickets(rng: np.random.Generator, orders: dict[str, Ints], lines: Baskets) -> tuple[dict[str, Ints], Baskets]:
+def draw_web_tickets(
+    rng: np.random.Generator, orders: dict[str, Ints], lines: Baskets
+) -> tuple[dict[str, Ints], Baskets]:
     """The till tickets of online orders: the handing over of click-and-collect, and returns in a store."""
+
     def ticket(chosen: NDArray[np.bool_], at: Ints, kind: int) -> dict[str, Ints]:
         size = int(chosen.sum())
         zero = np.zeros(size, dtype=np.int64)
         return {
-            "person": orders["person"][chosen], "owner": orders["person"][chosen], "day": at[chosen] // 86_400, "placed": at[chosen],
-            "store": orders["pickup_store"][chosen], "card": zero - 1, "shows_email": (rng.random(size) < 0.15).astype(np.int64),
-            "shows_phone": zero, "shows_token": zero, "discount": zero, "total": zero, "original": zero - 1,
-            "web_order": np.flatnonzero(chosen), "kind": zero + kind,
-        }  # fmt: skip
+            "person": orders["person"][chosen],
+            "owner": orders["person"][chosen],
+            "day": at[chosen] // 86_400,
+            "placed": at[chosen],
+            "store": orders["pickup_store"][chosen],
+            "card": zero - 1,
+            "shows_email": (rng.random(size) < 0.15).astype(np.int64),
+            "shows_phone": zero,
+            "shows_token": zero,
+            "discount": zero,
+            "total": zero,
+            "original": zero - 1,
+            "web_order": np.flatnonzero(chosen),
+            "kind": zero + kind,
+        }
 
     limit = seasons.DAYS * 86_400
     collected = orders["collected_at"] < limit
     pickups = ticket(collected, orders["collected_at"], 2)
     handed = lines.keep(collected)
     at_counter = orders["pays_at_counter"][collected] == 1
-    paid = Baskets(handed.purchase, handed.line_no, handed.product, handed.quantity, np.where(at_counter[handed.purchase], handed.unit_price, 0))
+    paid = Baskets(
+        handed.purchase,
+        handed.line_no,
+        handed.product,
+        handed.quantity,
+        np.where(at_counter[handed.purchase], handed.unit_price, 0),
+    )
     pickups["discount"] = np.where(at_counter, orders["discount"][collected], 0)
     pickups["total"] = np.where(at_counter, orders["total"][collected], 0)
     back = orders["returned_at"] < limit
     returns = ticket(back, orders["returned_at"], 1)
     brought = lines.keep(back)
     kept = (brought.line_no == 1) | (orders["returns_all"][back][brought.purchase] == 1)
-    brought = Baskets(brought.purchase[kept], brought.line_no[kept], brought.product[kept], -brought.quantity[kept], brought.unit_price[kept])
+    brought = Baskets(
+        brought.purchase[kept],
+        brought.line_no[kept],
+        brought.product[kept],
+        -brought.quantity[kept],
+        brought.unit_price[kept],
+    )
     returns["total"] = brought.sums(int(back.sum()))
     returns["store"] = catalogue.trading_stores(returns["day"], returns["store"])
     return stack(pickups, paid, returns, brought)

@@ -73,51 +73,53 @@ AT_DAY = """
 """
 
 # The same, typed into a form; `k` names the record and its version.
-TYPED_CONTACT = f"""
-        typed_email(email_now, k) as email,
-        typed_phone(phone_now, k) as phone,
-        case when u(k, 'swap') < {dirt.NAMES_SWAPPED} then typed_name(last_name_now, k)
-            else typed_first_name(first_name_now, k) end as first_name,
-        case when u(k, 'swap') < {dirt.NAMES_SWAPPED} then typed_name(first_name_now, k)
-            else typed_name(last_name_now, k || 'l') end as last_name,
+TYPED_NAMES = f"""
+    case when u(k, 'swap') < {dirt.NAMES_SWAPPED} then typed_name(last_name_now, k)
+        else typed_first_name(first_name_now, k) end as first_name,
+    case when u(k, 'swap') < {dirt.NAMES_SWAPPED} then typed_name(first_name_now, k)
+        else typed_name(last_name_now, k || 'l') end as last_name,
 """
 TYPED_ADDRESS = """
-        typed_address(number_now, street_now, k) as address_line1,
-        typed_postal_code(postal_code_now, k) as postal_code,
-        typed_city(city_now, k) as city,
-        typed_country(k) as country,
+    typed_address(number_now, street_now, k) as address_line1,
+    typed_postal_code(postal_code_now, k) as postal_code,
+    typed_city(city_now, k) as city,
+    typed_country(k) as country,
 """
 
-# The first and the second version of a membership: the second follows a change in the person's life, if they say so.
-_VERSIONS = """
+# The versions of a membership: the first; one after a change in the person's life, if they say so; and the last, of a
+# card that another one replaced.
+_SAID = f"""
 with held as (
-    select m.*, p.* exclude (person), {identifier} as id,
+    select m.*, p.* exclude (person), m.{{identifier}} as id,
         list_min(list_filter([p.mail_day, p.phone_day, p.moved_day, p.married_day], lambda x: x > m.since)) as change_day,
-    from {memberships} as m join persons as p using (person)
+    from {{memberships}} as m join persons as p using (person)
 ),
 versions as (
     select *, 1 as version, since as day from held
     union all
     select *, 2, (change_day + 1 + floor(u(id, 'told') * 12))::bigint from held
-    where u(id, 'tells') < 0.55 and change_day + 13 < {days}
+    where u(id, 'tells') < 0.55 and change_day + 13 < least(next_since, {seasons.DAYS - 2})
+    union all
+    select *, 3, next_since + 1 from held where {{is_replaced}} and next_since < {seasons.DAYS - 4}
 ),
 said as (
     select p.*, id || '#' || version::varchar as k,
-""" + AT_DAY.format(d="p.day") + """
+    {AT_DAY.format(d="p.day")}
     from versions as p
 )
 """
 
-_CUSTOMERS = """
+_CUSTOMERS = f"""
 create table feed_shop_customers as
-""" + _VERSIONS + """
+{_SAID.format(identifier="customer_id", memberships="account_ids", is_replaced="false")}
 select
     id as customer_id,
-""" + TYPED_CONTACT.replace("typed_email(email_now, k) as email", "coalesce(case when rank = 0 and company_email is not null"
- " and u(k, 'c') < 0.5 then company_email end, typed_email(case when rank % 2 = 1 then email2 else email_now end, k)) as email").replace(
-    "typed_phone(phone_now, k)", f"case when u(k, 'p') >= {dirt.PHONE_MISSING} then typed_phone(phone_now, k) end") + """
+    case when rank = 0 and company_email is not null and u(k, 'c') < 0.5 then company_email
+        else typed_email(case when rank % 2 = 1 then email2 else email_now end, k) end as email,
+    case when u(k, 'p') >= {dirt.PHONE_MISSING} then typed_phone(phone_now, k) end as phone,
+    {TYPED_NAMES}
     typed_birth_date(birth_date_now, k) as birth_date,
-""" + TYPED_ADDRESS + """
+    {TYPED_ADDRESS}
     case when u(id, 'attach') < 0.3 and first_card_since <= day then first_card_id end as loyalty_card_id,
     utc(at_day(since, id, 'since')) as created_at,
     case when version = 1 then created_at else utc(at_day(day, id, 'changed') + 86400) end as updated_at,
@@ -126,59 +128,59 @@ select
 from said left join first_cards using (person)
 """
 
-_CARDS = """
+_CARDS = f"""
 create table feed_loyalty_members as
-""" + _VERSIONS.replace("""from versions as p""", """from (
-        select * from versions
-        union all
-        select *, 3, (next_since + 1)::bigint from held where next_since < {days} - 2
-    ) as p""") + """
+{_SAID.format(identifier="card_id", memberships="card_ids", is_replaced="true")}
 select
     id as card_id,
-    case when u(id, 'desk') < {desk} then 'caisse.' || lower(store_id) || '@cocagne.example'
-         when u(id, 'desk') < {desk} + {noreply} then '{noreply_email}'
-         when u(id, 'no mail') < 0.25 + {no_email} then null
-         else typed_email(email_now, k) end as email,
-    case when u(id, 'dummy') < {dummy} then '{dummy_phone}'
-         when u(id, 'land') < 0.12 and landline is not null then typed_phone(landline, k)
-         when u(id, 'no phone') < 0.15 then null
-         else typed_phone(phone_now, k) end as phone,
-""" + TYPED_CONTACT.split("as phone,")[1] + """
-    typed_birth_date(birth_date_now, k || 'b') as birth_date,
-""" + TYPED_ADDRESS + """
-    case when u(id, 'online') < 0.1 then null else store_id end as enrolled_store_id,
+    case when u(id, 'desk') < {dirt.DESK_EMAIL} then 'caisse.' || lower(store_id) || '@cocagne.example'
+        when u(id, 'desk') < {dirt.DESK_EMAIL + dirt.NOREPLY_EMAIL} then '{dirt.NOREPLY}'
+        when u(id, 'no mail') < {dirt.CARD_EMAIL_MISSING} then null
+        else typed_email(email_now, k) end as email,
+    case when u(id, 'dummy') < {dirt.PLACEHOLDER_PHONE} then '{dirt.PLACEHOLDER_NUMBER}'
+        when u(id, 'land') < {dirt.CARD_LANDLINE} and landline is not null then typed_phone(landline, k)
+        when u(id, 'no phone') < {dirt.CARD_PHONE_MISSING} then null
+        else typed_phone(phone_now, k) end as phone,
+    {TYPED_NAMES}
+    typed_birth_date(birth_date_now, k) as birth_date,
+    {TYPED_ADDRESS}
+    case when u(id, 'online') >= 0.1 then store_id end as enrolled_store_id,
     utc(at_day(since, id, 'since')) as enrolled_at,
     case when version = 1 then enrolled_at else utc(at_day(day, id, 'changed') + 86400) end as updated_at,
-    case when version = 3 then 'closed' when u(id, 'no status') < 0.05 then null else 'active' end as status,
+    case when version = 3 then 'closed' when u(id, 'status') >= 0.05 then 'active' end as status,
     delivered_date(paris(updated_at)::date) as delivered_on,
     row_number() over (order by id, version) as seq,
 from said join stores using (store)
 """
 
+_MEMBERSHIP_TRUTH = """
+create table record_truth as
+with memberships as (
+    select 'shop_customers' as feed, customer_id as record_id, person from account_ids
+    union all
+    select 'loyalty_members', card_id, person from card_ids
+)
+select
+    feed,
+    record_id,
+    p.person_id,
+    p.household_id,
+    case when p.has_recycled_phone then 'recycled_phone' when p.shares_mail then 'shared_mailbox' else p.scenario end as scenario,
+from memberships join persons as p using (person);
+create table person_truth as
+select person_id, household_id, scenario, first_name, last_name, married_name, birth_date, sex from persons
+"""
+
+_NUMBERS = """
+create table account_ids as select *, 'C' || lpad((account + 1)::varchar, 8, '0') as customer_id from accounts;
+create table card_ids as select *, '29' || lpad((card + 1)::varchar, 8, '0') as card_id from cards;
+create table first_cards as
+select person, card_id as first_card_id, since as first_card_since from card_ids where rank = 0
+"""
+
 
 def write_people(con: duckdb.DuckDBPyConnection, seed: int, persons: int) -> None:
-    """Make ``persons``, ``feed_shop_customers`` and ``feed_loyalty_members`` from the drawn arrays."""
+    """Make ``persons``, ``feed_shop_customers`` and ``feed_loyalty_members`` from the drawn arrays, and their truth."""
     con.execute(_PERSONS.format(seed=seed, days=seasons.DAYS, company=dirt.COMPANY_MAILBOX, persons=persons))
-    con.execute("create table account_ids as select *, 'C' || lpad((account + 1)::varchar, 8, '0') as customer_id from accounts")
-    con.execute("create table card_ids as select *, '29' || lpad((card + 1)::varchar, 8, '0') as card_id from cards")
-    con.execute("create table first_cards as select person, card_id as first_card_id, since as first_card_since from card_ids where rank = 0")
-    con.execute(_CUSTOMERS.format(identifier="m.customer_id", memberships="account_ids", days=seasons.DAYS - 12))
-    con.execute(
-        _CARDS.format(
-            identifier="m.card_id", memberships="card_ids", days=seasons.DAYS - 12, desk=dirt.DESK_EMAIL,
-            noreply=dirt.NOREPLY_EMAIL, noreply_email=dirt.NOREPLY, no_email=dirt.EMAIL_MISSING,
-            dummy=dirt.PLACEHOLDER_PHONE, dummy_phone=dirt.PLACEHOLDER_NUMBER,
-        )
-    )  # fmt: skip
-    con.execute(
-        """
-        create table record_truth as
-        select 'shop_customers' as feed, customer_id as record_id, p.person_id, p.household_id,
-            case when p.has_recycled_phone then 'recycled_phone' when p.shares_mail then 'shared_mailbox' else p.scenario end as scenario
-        from account_ids join persons as p using (person)
-        union all
-        select 'loyalty_members', card_id, p.person_id, p.household_id,
-            case when p.has_recycled_phone then 'recycled_phone' when p.shares_mail then 'shared_mailbox' else p.scenario end
-        from card_ids join persons as p using (person)
-        """
-    )
+    for statement in (_NUMBERS, _CUSTOMERS, _CARDS, _MEMBERSHIP_TRUTH):
+        con.execute(statement)

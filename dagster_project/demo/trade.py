@@ -7,7 +7,7 @@ import duckdb
 
 from dagster_project.demo import dirt, seasons
 from dagster_project.demo.catalogue import UNKNOWN_PRODUCT, UNKNOWN_STORE
-from dagster_project.demo.records import AT_DAY, TYPED_ADDRESS, TYPED_CONTACT
+from dagster_project.demo.records import AT_DAY, TYPED_ADDRESS, TYPED_NAMES
 
 _LIMIT = seasons.DAYS * 86_400
 
@@ -40,10 +40,10 @@ said as (
 select
     id as order_id,
     case when account >= 0 then 'C' || lpad((account + 1)::varchar, 8, '0') end as customer_id,
-    {TYPED_CONTACT.replace("typed_email(email_now, k) as email",
-      "case when company_email is not null and u(k, 'c') < 0.5 then company_email when u(k, 'm') < 0.01 then null"
-      " else typed_email(email_now, k) end as email").replace("typed_phone(phone_now, k)",
-      "case when u(k, 'p') >= 0.15 then typed_phone(phone_now, k) end")}
+    case when company_email is not null and u(k, 'c') < 0.5 then company_email
+        when u(k, 'm') >= {dirt.ORDER_EMAIL_MISSING} then typed_email(email_now, k) end as email,
+    case when u(k, 'p') >= {dirt.ORDER_PHONE_MISSING} then typed_phone(phone_now, k) end as phone,
+    {TYPED_NAMES}
     {TYPED_ADDRESS}
     utc(placed) as ordered_at,
     utc(changed_at) as updated_at,
@@ -180,7 +180,7 @@ select
 from dated
 """
 
-_TRUTH = f"""
+_TRUTH = """
 insert into record_truth
 select 'shop_orders', 'W' || lpad((n + 1)::varchar, 8, '0'), p.person_id, p.household_id,
     case when company_email is not null and u('W' || lpad((n + 1)::varchar, 8, '0'), 'c') < 0.5 then 'company_mailbox'

@@ -27,10 +27,8 @@ def test_the_cast_shops_only_when_stores_are_open() -> None:
     assert max(days) <= seasons.LAST_DAY
 
 
-def test_the_cast_is_in_every_generated_retailer(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        root = tmp_path / str(seed)
-        generate(root / "landing", root / "truth", DemoPlan(persons=60, nights=1, seed=seed))
-        with (root / "truth" / "records.csv").open(encoding="utf-8") as lines:
-            known = {(row["feed"], row["record_id"], row["person_id"]) for row in csv.DictReader(lines)}
-        assert {(*record, shopper.person_id) for shopper in cast.cast() for record in shopper.owned} <= known
+def test_the_cast_is_in_the_generated_retailer(tmp_path: Path) -> None:
+    generate(tmp_path / "landing", tmp_path / "truth", DemoPlan(persons=60, nights=1, seed=11))
+    with (tmp_path / "truth" / "records.csv").open(encoding="utf-8") as lines:
+        known = {(row["feed"], row["record_id"], row["person_id"]) for row in csv.DictReader(lines)}
+    assert {(*record, shopper.person_id) for shopper in cast.cast() for record in shopper.owned} <= known

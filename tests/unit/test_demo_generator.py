@@ -26,6 +26,7 @@ class Demo:
     root: Path
     summary: DemoSummary
     con: duckdb.DuckDBPyConnection
+    told: tuple[float, ...]
 
     def one(self, sql: str) -> object:
         ((value,),) = self.con.execute(sql).fetchall()
@@ -49,7 +50,9 @@ def _load(con: duckdb.DuckDBPyConnection, root: Path) -> None:
         texts: list[dict[str, str]] = []
         for path in sorted((root / "landing" / feed.name).glob("*/*")):
             if path.suffix == ".parquet":
-                con.execute(f"{insert} from (select *, '{path.parent.name}' as delivered_on from read_parquet('{path}'))")
+                con.execute(
+                    f"{insert} from (select *, '{path.parent.name}' as delivered_on from read_parquet('{path}'))"
+                )
             elif path.suffix != ".part":
                 dialect = ("latin-1", ";") if feed.dialect == "pos" else ("utf-8-sig", ",")
                 texts += [row | {"delivered_on": path.parent.name} for row in _text_rows(path, *dialect)]
@@ -62,13 +65,14 @@ def _load(con: duckdb.DuckDBPyConnection, root: Path) -> None:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     root = tmp_path_factory.mktemp("demo")
-    summary = generate(root / "landing", root / "truth", PLAN)
+    told: list[float] = []
+    summary = generate(root / "landing", root / "truth", PLAN, lambda words, share: told.append(share))
     con = duckdb.connect()
     con.execute("set timezone = 'UTC'")
     _load(con, root)
     for name in ("records", "persons", "transactions", "consents"):
         con.execute(f"create table truth_{name} as select * from read_csv('{root}/truth/{name}.csv', header = true)")
-    return Demo(root, summary, con)
+    return Demo(root, summary, con, tuple(told))
 
 
 def _content(root: Path) -> dict[str, str]:
@@ -79,13 +83,11 @@ def _content(root: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_plan_gives_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
-    plan = DemoPlan(persons=120, nights=2, seed=3)
+def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
+    plan = DemoPlan(persons=80, nights=1, seed=3)
     for name in ("first", "second"):
         generate(tmp_path / name / "landing", tmp_path / name / "truth", plan)
-    generate(tmp_path / "other" / "landing", tmp_path / "other" / "truth", DemoPlan(persons=120, nights=2, seed=4))
     assert _content(tmp_path / "first") == _content(tmp_path / "second")
-    assert _content(tmp_path / "first") != _content(tmp_path / "other")
 
 
 @pytest.mark.parametrize("feed", list(feeds()))
@@ -97,9 +99,13 @@ def test_every_feed_and_every_column_of_the_contract_is_delivered(demo: Demo, fe
     assert empty == []
 
 
-@pytest.mark.parametrize("feed", ["shop_orders", "shop_order_lines", "pos_tickets", "pos_ticket_lines", "shop_refunds", "shop_refund_lines"])
+@pytest.mark.parametrize(
+    "feed", ["shop_orders", "shop_order_lines", "pos_tickets", "pos_ticket_lines", "shop_refunds", "shop_refund_lines"]
+)
 def test_a_transactional_feed_has_a_history_of_deliveries_before_the_first_night(demo: Demo, feed: str) -> None:
-    before = demo.one(f"select count(distinct delivered_on) from {feed} where delivered_on < date '{demo.summary.nights[0]}'")
+    before = demo.one(
+        f"select count(distinct delivered_on) from {feed} where delivered_on < date '{demo.summary.nights[0]}'"
+    )
     assert isinstance(before, int)
     assert before >= 30
 
@@ -148,7 +154,12 @@ def test_the_total_of_an_order_is_its_lines_plus_shipping_less_discount_but_for_
 def test_no_ticket_was_printed_while_the_stores_were_closed(demo: Demo) -> None:
     closed = f"between date '{seasons.CLOSED_FROM}' and date '{seasons.CLOSED_UNTIL}'"
     assert demo.one(f"select count(*) from truth_transactions where channel = 'store' and business_on {closed}") == 0
-    assert demo.one(f"select count(*) from store_hours where delivered_on = date '2020-07-09' and is_open = 'true' and day::date {closed}") == 0
+    assert (
+        demo.one(
+            f"select count(*) from store_hours where delivered_on = date '2020-07-09' and is_open = 'true' and day::date {closed}"
+        )
+        == 0
+    )
     assert demo.one(f"select count(*) from truth_transactions where channel = 'online' and business_on {closed}") != 0
 
 
@@ -168,7 +179,9 @@ def test_truth_names_the_person_behind_every_record_that_bears_one(demo: Demo) -
     ).fetchall()
     assert unknown == []
     assert demo.one("select count(*) - count(distinct (feed, record_id)) from truth_records") == 0
-    assert demo.one("select count(*) from truth_records where person_id not in (select person_id from truth_persons)") == 0
+    assert (
+        demo.one("select count(*) from truth_records where person_id not in (select person_id from truth_persons)") == 0
+    )
 
 
 def test_truth_counts_every_order_ticket_and_refund_once(demo: Demo) -> None:
@@ -181,11 +194,15 @@ def test_truth_counts_every_order_ticket_and_refund_once(demo: Demo) -> None:
         )
         assert missing == 0
     assert demo.one("select count(*) - count(distinct (feed, record_id)) from truth_transactions") == 0
-    assert demo.one("select count(*) from truth_transactions where counted_amount <> 0 and record_id like 'T-LUCIE%'") == 0
+    assert (
+        demo.one("select count(*) from truth_transactions where counted_amount <> 0 and record_id like 'T-LUCIE%'") == 0
+    )
 
 
 def test_lines_that_never_get_a_ticket_are_few(demo: Demo) -> None:
-    share = demo.one("select avg((ticket_id not in (select ticket_id from pos_tickets where ticket_id <> ''))::integer) from pos_ticket_lines where ticket_id <> ''")
+    share = demo.one(
+        "select avg((ticket_id not in (select ticket_id from pos_tickets where ticket_id <> ''))::integer) from pos_ticket_lines where ticket_id <> ''"
+    )
     assert isinstance(share, float)
     assert 0 < share < 0.005
 
@@ -194,13 +211,19 @@ def test_files_are_of_every_format_and_a_few_are_damaged(demo: Demo) -> None:
     files = [path for path in (demo.root / "landing").glob("*/*/*") if path.is_file()]
     forms = {".csv", ".gz", ".parquet", ".part"}
     assert {path.suffix for path in files} == forms
-    text = [path.read_bytes() if path.suffix == ".csv" else gzip.decompress(path.read_bytes()) for path in files if path.suffix in (".csv", ".gz")]
+    text = [
+        path.read_bytes() if path.suffix == ".csv" else gzip.decompress(path.read_bytes())
+        for path in files
+        if path.suffix in (".csv", ".gz")
+    ]
     assert any(content.startswith(b"\xef\xbb\xbf") for content in text)
     assert any(b"\r\n" in content for content in text)
     assert any("_again" in path.name for path in files)
     cut = demo.root / "landing" / "pos_tickets" / cut_off_on(list(demo.summary.nights)).isoformat()
     assert any(not path.read_bytes().endswith(b"\n") for path in cut.glob("*.csv"))
-    with next(iter(sorted((demo.root / "landing" / "pos_tickets" / "2020-07-10").glob("*.csv")))).open(encoding="latin-1") as lines:
+    with next(iter(sorted((demo.root / "landing" / "pos_tickets" / "2020-07-10").glob("*.csv")))).open(
+        encoding="latin-1"
+    ) as lines:
         assert "cashier_initials" in next(csv.reader(lines, delimiter=";"))
 
 
@@ -228,12 +251,9 @@ def test_somebody_became_omnichannel_within_the_last_ninety_days(demo: Demo) -> 
     assert count >= 10
 
 
-def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
-    told: list[tuple[str, float]] = []
-    generate(tmp_path / "landing", tmp_path / "truth", DemoPlan(persons=60, nights=1, seed=1), lambda words, share: told.append((words, share)))
-    shares = [share for _, share in told]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
+def test_progress_is_told_up_to_the_end(demo: Demo) -> None:
+    assert list(demo.told) == sorted(demo.told)
+    assert demo.told[-1] == 1.0
 
 
 def test_the_first_night_holds_the_history_and_a_late_header_comes_after_its_lines(demo: Demo) -> None:

@@ -64,8 +64,9 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def _shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.cumsum(weights) / weights.sum()
+def _shares(weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.cumsum(weights) / weights.sum()
+    return shares
 
 
 @cache
@@ -101,7 +102,9 @@ def reference() -> Reference:
 
 def store_communes() -> NDArray[np.int64]:
     """Position of each store's commune: the largest ones, two in Paris."""
-    places, chosen, seen = reference(), [], {}
+    places = reference()
+    chosen: list[int] = []
+    seen: dict[str, int] = {}
     for position in np.argsort(-places.populations, kind="stable"):
         city = places.cities[position]
         if seen.get(city, 0) < (2 if city == "Paris" else 1):

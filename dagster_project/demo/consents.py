@@ -51,7 +51,8 @@ with asked as (
 ),
 answered as (
     select *,
-        case when u(k, 'answer') < granted_share then 'granted' when u(k, 'answer') < granted_share + denied_share then 'denied' end as status,
+        case when u(k, 'answer') < granted_share then 'granted'
+            when u(k, 'answer') < granted_share + denied_share then 'denied' end as status,
         case when channel = 'sms' and phone is not null and u(k, 'key') < 0.5 then 'phone'
              when channel in ('email', 'any') and email is not null and u(k, 'key') < 0.55 then 'email'
              else id_type end as key_type
@@ -61,11 +62,13 @@ given as (
     select *, at_day(since, id, 'since') + 5 as said_at from answered where status is not null
 ),
 withdrawn as (
-    select * replace ('withdrawn' as status, said_at + 86400 * (10 + (u(k, 'when') * 500)::bigint) as said_at) from given
+    select * replace ('withdrawn' as status,
+        said_at + 86400 * (10 + (u(k, 'when') * 500)::bigint) as said_at) from given
     where status = 'granted' and u(k, 'withdraws') < 0.09
 ),
 regretted as (
-    select * replace ('granted' as status, said_at + 86400 * (5 + (u(k, 'when') * 300)::bigint) as said_at) from given
+    select * replace ('granted' as status,
+        said_at + 86400 * (5 + (u(k, 'when') * 300)::bigint) as said_at) from given
     where status = 'denied' and u(k, 'changes') < 0.04
 ),
 said as (
@@ -89,13 +92,16 @@ select
     case feed when 'shop_customers' then 'web form' else 'store form' end as source,
     case when u(seq, 'proof') < 0.8 then 'form-' || md5(seq::varchar)[:10] end as proof_ref,
     case when occurred_at < timestamp '2019-07-01' then 'v1' else 'v2' end as text_version,
-    case when status = 'granted' and channel = 'email' and u(seq, 'double') < 0.6 then occurred_at + interval 7 minute end as double_opt_in_at,
-    case when status = 'granted' and purpose = 'prospecting' and u(seq, 'limit') < 0.1 then 1 + (seq % 3) end as max_per_week,
+    case when status = 'granted' and channel = 'email' and u(seq, 'double') < 0.6
+        then occurred_at + interval 7 minute end as double_opt_in_at,
+    case when status = 'granted' and purpose = 'prospecting' and u(seq, 'limit') < 0.1
+        then 1 + (seq % 3) end as max_per_week,
     delivered_date(paris(occurred_at)::date) as delivered_on,
     seq,
 from statements;
 create table consent_truth as
-select person_id, 'K' || lpad(seq::varchar, 8, '0') as consent_id, feed, id as record_id, key_type, purpose, channel, status, occurred_at
+select person_id, 'K' || lpad(seq::varchar, 8, '0') as consent_id, feed, id as record_id,
+    key_type, purpose, channel, status, occurred_at
 from statements
 """
 
@@ -121,7 +127,8 @@ from asked
 _SENSITIVITIES = f"""
 create table feed_sensitivities as
 with told as (
-    select *, (30 + u(id, 'sensitive day') * {seasons.DAYS - 31})::bigint as day, u(id, 'sensitive') as r from holders where r < 0.008
+    select *, (30 + u(id, 'sensitive day') * {seasons.DAYS - 31})::bigint as day, u(id, 'sensitive') as r
+    from holders where r < 0.008
 )
 select
     'N' || lpad((row_number() over (order by day, id))::varchar, 6, '0') as sensitivity_id,
@@ -153,7 +160,8 @@ told as (
 answers as (
     select * from told where day < {seasons.DAYS}
     union all
-    select * replace (day + 90 as day, k || '|again' as k) from told where day + 90 < {seasons.DAYS} and u(k, 'again') < 0.2
+    select * replace (day + 90 as day, k || '|again' as k) from told
+    where day + 90 < {seasons.DAYS} and u(k, 'again') < 0.2
 )
 select
     'D' || lpad((row_number() over (order by day, k))::varchar, 7, '0') as preference_id,
@@ -171,7 +179,8 @@ from answers
 _DECISIONS = f"""
 create table feed_identity_decisions as
 with pairs as (
-    select 'same' as decision, a.customer_id as left_id, b.customer_id as right_id, greatest(a.since, b.since, 0) + 30 as day
+    select 'same' as decision, a.customer_id as left_id, b.customer_id as right_id,
+        greatest(a.since, b.since, 0) + 30 as day
     from account_ids as a join account_ids as b on a.person = b.person and a.rank = 0 and b.rank = 1
     where u(a.customer_id, 'steward') < 0.02
     union all
@@ -201,7 +210,8 @@ from pairs where day < {seasons.DAYS}
 def write_consents(con: duckdb.DuckDBPyConnection) -> None:
     """Make the feeds of consent, privacy, sensitivity, preference and identity decisions."""
     con.execute(
-        "create or replace macro typed_phone_readable(n, k) as case when u(k, 'plus') < 0.3 then '+33' || n[2:] else n end"
+        "create or replace macro typed_phone_readable(n, k) as"
+        " case when u(k, 'plus') < 0.3 then '+33' || n[2:] else n end"
     )
     for statement in (_HOLDERS, _STATEMENTS, _CONSENTS, _REQUESTS, _SENSITIVITIES, _PREFERENCES, _DECISIONS):
         con.execute(statement)

@@ -43,12 +43,15 @@ _DIMINUTIVES = (
     ("Valérie", "Val"), ("Sandrine", "Sandy"), ("Stéphanie", "Steph"), ("Frédéric", "Fred"), ("Philippe", "Phil"),
     ("Christophe", "Chris"), ("Nicolas", "Nico"), ("Alexandre", "Alex"), ("Alexandra", "Alex"), ("Maxime", "Max"),
     ("Thomas", "Tom"), ("Benjamin", "Ben"), ("Élisabeth", "Babeth"), ("Jacqueline", "Jackie"), ("Dominique", "Dom"),
-    ("Emmanuelle", "Manu"), ("Emmanuel", "Manu"), ("Jean-Pierre", "JP"), ("Marie-Claude", "Marie"), ("Caroline", "Caro"),
+    ("Emmanuelle", "Manu"), ("Emmanuel", "Manu"), ("Jean-Pierre", "JP"), ("Marie-Claude", "Marie"),
+    ("Caroline", "Caro"),
     ("Florence", "Flo"), ("Charlotte", "Lotte"), ("Mathilde", "Mat"), ("Guillaume", "Guigui"), ("Sébastien", "Seb"),
 )  # fmt: skip
 _DOMAINS = (
-    (0.34, "gmail.com"), (0.46, "orange.fr"), (0.56, "hotmail.fr"), (0.65, "free.fr"), (0.72, "yahoo.fr"), (0.78, "wanadoo.fr"),
-    (0.84, "outlook.fr"), (0.89, "laposte.net"), (0.93, "sfr.fr"), (0.96, "icloud.com"), (0.98, "live.fr"), (1.01, "poste.example"),
+    (0.34, "gmail.com"), (0.46, "orange.fr"), (0.56, "hotmail.fr"), (0.65, "free.fr"), (0.72, "yahoo.fr"),
+    (0.78, "wanadoo.fr"),
+    (0.84, "outlook.fr"), (0.89, "laposte.net"), (0.93, "sfr.fr"), (0.96, "icloud.com"), (0.98, "live.fr"),
+    (1.01, "poste.example"),
 )  # fmt: skip
 
 
@@ -76,7 +79,8 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
         "day_date(d)": f"date '{seasons.FIRST_DAY}' + d::integer",
         "utc(s)": f"timezone('UTC', timezone('Europe/Paris', timestamp '{seasons.FIRST_DAY}' + to_seconds(s::bigint)))",
         "paris(t)": "timezone('Europe/Paris', timezone('UTC', t))",
-        "iso(p, t)": "strftime(p, '%Y-%m-%dT%H:%M:%S') || case when p > t + interval 90 minute then '+02:00' else '+01:00' end",
+        "iso(p, t)": "strftime(p, '%Y-%m-%dT%H:%M:%S')"
+        " || case when p > t + interval 90 minute then '+02:00' else '+01:00' end",
         "paris_iso(t)": "iso(paris(t), t)",
         "at_day(d, key, salt)": "d::bigint * 86400 + 30000 + (u(key, salt) * 40000)::bigint",
         # The day on which something of a day is delivered; days before the calendar came with the first delivery.
@@ -97,12 +101,14 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
         " (2 + h % 4)::varchar end || '8' || lpad(((h::bigint * 7368787 + 4321) % 10000000)::varchar, 7, '0')",
         "typed_email(e, k)": _cases("k", "email", [
             (EMAIL_UPPER, "upper(e)"), (EMAIL_SPACES, "'  ' || e || ' '"),
-            (EMAIL_TYPO, "replace(replace(replace(e, 'gmail.com', 'gmial.com'), 'orange.fr', 'ornage.fr'), 'free.fr', 'freee.fr')"),
+            (EMAIL_TYPO, "replace(replace(replace(e, 'gmail.com', 'gmial.com'),"
+             " 'orange.fr', 'ornage.fr'), 'free.fr', 'freee.fr')"),
             (EMAIL_TAG, "case when e like '%@gmail.com' then replace(e, '@', '+boutique@') else e end"),
         ], "e"),
         "typed_phone(n, k)": _cases("k", "phone", [
             (PHONE_SPACED, spaced.format("\\1 \\2 \\3 \\4 \\5")), (PHONE_DOTTED, spaced.format("\\1.\\2.\\3.\\4.\\5")),
-            (PHONE_PLUS, "'+33' || n[2:]"), (PHONE_PLUS_SPACED, "'+33 ' || " + spaced.format("\\1 \\2 \\3 \\4 \\5") + "[2:]"),
+            (PHONE_PLUS, "'+33' || n[2:]"),
+            (PHONE_PLUS_SPACED, "'+33 ' || " + spaced.format("\\1 \\2 \\3 \\4 \\5") + "[2:]"),
             (PHONE_DOUBLE_ZERO, "'0033' || n[2:]"), (PHONE_UNREADABLE, "'ne sait pas'"),
         ], "n"),
         "typed_name(n, k)": _cases("k", "name", name_cases, "n"),
@@ -114,7 +120,9 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
             (ADDRESS_SHORT, "replace(replace(n || ', ' || s, 'boulevard', 'bd'), 'avenue', 'av.')"),
             (ADDRESS_TWO_LINES, "'Bât. B, appt ' || n || chr(10) || n || ' ' || s"),
         ], "n || ' ' || s"),
-        "typed_postal_code(c, k)": _cases("k", "code", [(POSTAL_CODE_WRONG, "c[:3] || c[5] || c[4]"), (0.03, "null")], "c"),
+        "typed_postal_code(c, k)": _cases(
+            "k", "code", [(POSTAL_CODE_WRONG, "c[:3] || c[5] || c[4]"), (0.03, "null")], "c"
+        ),
         "typed_city(c, k)": _cases("k", "city", [(CITY_UPPER, "upper(strip_accents(c))"), (0.03, "null")], "c"),
         "typed_country(k)": _cases("k", "country", [(0.6, "'FR'"), (0.08, "'France'"), (0.02, "'fr'")], "null"),
         "typed_birth_date(d, k)": _cases("k", "birth", [

@@ -103,7 +103,8 @@ def _line(feed: Feed, layout: int) -> tuple[str, str]:
     for column in columns:
         value = _text(column.name, column.type, feed.dialect)
         if column.type in ("text", "name", "address", "city", "key_value"):
-            value = f"case when regexp_matches({value}, '[\"\\n{separator}]') then '\"' || replace({value}, '\"', '\"\"') || '\"' else {value} end"
+            quoted = f"""'"' || replace({value}, '"', '""') || '"'"""
+            value = f"case when regexp_matches({value}, '[\"\\n{separator}]') then {quoted} else {value} end"
         wrong = _broken(feed).get(column.name)
         if wrong is not None:
             position = list(_broken(feed)).index(column.name)
@@ -198,12 +199,14 @@ def write_feed(
     rows = 0
     chosen = (
         f"select r.*, p.part, p.form, p.layout from rows_{feed.name} as r join file_plan as p"
-        " on p.delivered_on = r.delivered_on and p.part = (case when u(r.seq, 'part') < 0.5 then p.parts - 1 else 0 end)"
+        " on p.delivered_on = r.delivered_on and p.part ="
+        " (case when u(r.seq, 'part') < 0.5 then p.parts - 1 else 0 end)"
     )
     for layout in sorted({file.layout for file in files if file.form != "parquet"}):
         header, line = _line(feed, layout)
         sql = (
-            f"select delivered_on, part, ({line}) || chr(10) as line from ({chosen}) where form <> 'parquet' and layout = {layout}"
+            f"select delivered_on, part, ({line}) || chr(10) as line from ({chosen})"
+            f" where form <> 'parquet' and layout = {layout}"
             " order by delivered_on, part, seq, variant"
         )
         for day, part, lines in _slices(con, sql):

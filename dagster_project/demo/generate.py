@@ -140,7 +140,8 @@ def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
         select s.* exclude (store), d as delivered_on, row_number() over (order by d, store) as seq
         from stores as s cross join unnest([{days}]) as t(d);
         create table feed_products as
-        select p.* exclude (product) replace (cents(price) as price), d as delivered_on, row_number() over (order by d, product) as seq
+        select p.* exclude (product) replace (cents(price) as price), d as delivered_on,
+            row_number() over (order by d, product) as seq
         from products as p cross join unnest([{days}]) as t(d)
         """
     )
@@ -158,8 +159,8 @@ def _write_cast(con: duckdb.DuckDBPyConnection) -> None:
             {name: [row.values.get(name) for row in rows] for name in columns}
             | {"day": [row.day for row in rows], "seq": np.arange(len(rows)) + _CAST_SEQ}
         )
-        insert = f"insert into feed_{feed.name} by name select * exclude (day), delivered_date(day) as delivered_on from drawn"
-        _store(con, insert, table)
+        select = "select * exclude (day), delivered_date(day) as delivered_on from drawn"
+        _store(con, f"insert into feed_{feed.name} by name {select}", table)
     owners = {record: member for member in members for record in member.owned}
     truth: dict[str, list[dict[str, object]]] = {
         "person_truth": [

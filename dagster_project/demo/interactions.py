@@ -20,16 +20,20 @@ with months as (
 ),
 planned as (
     select 'M' || strftime(month, '%y%m') || '-E' as campaign_id, 'Lettre ' || strftime(month, '%m/%Y') as name,
-        'email' as channel, 'owned' as media, 'newsletter' as audience, month, 850.00 as cost, 'revenue' as kpi, 20000.0 as kpi_target
+        'email' as channel, 'owned' as media, 'newsletter' as audience, month,
+        850.00 as cost, 'revenue' as kpi, 20000.0 as kpi_target
     from months
     union all
-    select 'M' || strftime(month, '%y%m') || '-S', 'SMS ' || strftime(month, '%m/%Y'), 'sms', 'owned', null, month, 1200.50, 'visits', 1500.0
+    select 'M' || strftime(month, '%y%m') || '-S', 'SMS ' || strftime(month, '%m/%Y'), 'sms',
+        'owned', null, month, 1200.50, 'visits', 1500.0
     from months
     union all
-    select 'M' || strftime(month, '%y%m') || '-A', 'Réseaux ' || strftime(month, '%m/%Y'), 'social', 'paid', 'vip', month, 4300.00, 'buyers', 250.5
+    select 'M' || strftime(month, '%y%m') || '-A', 'Réseaux ' || strftime(month, '%m/%Y'), 'social',
+        'paid', 'vip', month, 4300.00, 'buyers', 250.5
     from months where month(month) % 3 = 0
     union all
-    select 'M' || strftime(month, '%y%m') || '-P', 'Bouche à oreille ' || strftime(month, '%Y'), 'referral', 'earned', null, month, null, null, null
+    select 'M' || strftime(month, '%y%m') || '-P', 'Bouche à oreille ' || strftime(month, '%Y'), 'referral',
+        'earned', null, month, null, null, null
     from months where month(month) = 5
 )
 select
@@ -50,15 +54,18 @@ with recipients as (
     from holders where feed = 'shop_customers' or u(id, 'writes to cards') < 0.5
 ),
 months as (
-    select campaign_id, channel, ((started_at + interval 2 hour)::date - date '{seasons.FIRST_DAY}')::bigint as first_day,
+    select campaign_id, channel,
+        ((started_at + interval 2 hour)::date - date '{seasons.FIRST_DAY}')::bigint as first_day,
         least(30, {seasons.DAYS} - ((started_at + interval 2 hour)::date - date '{seasons.FIRST_DAY}'))::bigint as days
     from feed_campaigns where channel in ('email', 'sms')
 ),
 chosen as (
     select m.*, r.*, campaign_id || '|' || id as k, case channel when 'email' then email else phone end as address
     from months as m join recipients as r
-        on r.since < m.first_day and u(m.campaign_id || '|' || r.id, 'chosen') < {MESSAGES_PER_RECIPIENT} * days / 30 * case when m.channel = 'sms' then 0.25 else 1.0 end
-        and ((m.channel = 'email' and email is not null and rank_email = 1) or (m.channel = 'sms' and phone is not null and rank_phone = 1))
+        on r.since < m.first_day and u(m.campaign_id || '|' || r.id, 'chosen')
+            < {MESSAGES_PER_RECIPIENT} * days / 30 * case when m.channel = 'sms' then 0.25 else 1.0 end
+        and ((m.channel = 'email' and email is not null and rank_email = 1)
+            or (m.channel = 'sms' and phone is not null and rank_phone = 1))
 )
 select *, u(k, 'arm') < 0.1 as is_held_out,
     (first_day + floor(u(k, 'day') * days)) * 86400 + 32400 + floor(u(k, 'sent at') * 30000) as sent_at,
@@ -69,7 +76,9 @@ from chosen
 _ASSIGNMENTS = """
 create table feed_campaign_assignments as
 with assigned as (
-    select *, case when u(k, 'assigned by') < 0.3 then id_type when channel = 'email' then 'email' else 'phone' end as key_type,
+    select *,
+        case when u(k, 'assigned by') < 0.3 then id_type
+            when channel = 'email' then 'email' else 'phone' end as key_type,
         delivered(greatest(first_day - 3, 0)) as delivered_on,
     from sends where u(campaign_id, 'tested') < 0.5 and campaign_id <> 'M1809-E' or campaign_id = 'M2006-E'
 )
@@ -86,13 +95,16 @@ create table feed_message_events as
 with happened as (
     select k, 0 as step, 'sent' as event, sent_at as placed from sends where not is_held_out
     union all
-    select k, 1, case when fate < 0.02 then 'bounced' else 'delivered' end, sent_at + 5 + u(k, 'mx') * 300 from sends where not is_held_out
+    select k, 1, case when fate < 0.02 then 'bounced' else 'delivered' end, sent_at + 5 + u(k, 'mx') * 300
+    from sends where not is_held_out
     union all
-    select k, 2, 'opened', sent_at + 600 + u(k, 'opened') * 80000 from sends where not is_held_out and fate > 0.75 and channel = 'email'
+    select k, 2, 'opened', sent_at + 600 + u(k, 'opened') * 80000
+    from sends where not is_held_out and fate > 0.75 and channel = 'email'
     union all
     select k, 3, 'clicked', sent_at + 700 + u(k, 'opened') * 80000 from sends where not is_held_out and fate > 0.93
     union all
-    select k, 4, case when fate < 0.7505 then 'complained' else 'unsubscribed' end, sent_at + 900 + u(k, 'opened') * 80000
+    select k, 4, case when fate < 0.7505 then 'complained' else 'unsubscribed' end,
+        sent_at + 900 + u(k, 'opened') * 80000
     from sends where not is_held_out and fate between 0.75 and 0.754
 ),
 events as (
@@ -102,7 +114,8 @@ select
     'E' || lpad((row_number() over (order by placed, k, step))::varchar, 9, '0') as event_id,
     s.campaign_id,
     s.channel,
-    case when u(k, 'upper') < 0.02 then upper(s.address) when s.channel = 'sms' then '+33' || s.address[2:] else s.address end as address,
+    case when u(k, 'upper') < 0.02 then upper(s.address)
+        when s.channel = 'sms' then '+33' || s.address[2:] else s.address end as address,
     event,
     utc(placed) as occurred_at,
     delivered(placed // 86400) as delivered_on,
@@ -118,7 +131,8 @@ select
     'v' || md5(session::varchar || 's')[:12] as session_id,
     case when is_known then 'C' || lpad((account + 1)::varchar, 8, '0') end as customer_id,
     event,
-    case when event in ('view', 'cart', 'share', 'review') then 'P' || lpad((product + 1)::varchar, 5, '0') end as product_id,
+    case when event in ('view', 'cart', 'share', 'review')
+        then 'P' || lpad((product + 1)::varchar, 5, '0') end as product_id,
     utc(placed) as occurred_at,
     delivered(placed // 86400) as delivered_on,
     seq,

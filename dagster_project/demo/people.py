@@ -52,7 +52,8 @@ def _nearest_store(commune: NDArray[np.int64]) -> NDArray[np.int64]:
     places, at = catalogue.reference(), catalogue.store_communes()
     north = places.latitudes[:, None] - places.latitudes[at][None, :]
     east = (places.longitudes[:, None] - places.longitudes[at][None, :]) * 0.69
-    return np.argmin(north**2 + east**2, axis=1)[commune]
+    nearest: NDArray[np.int64] = np.argmin(north**2 + east**2, axis=1)
+    return nearest[commune]
 
 
 def _address(rng: np.random.Generator, size: int) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.int64]]:

@@ -86,7 +86,8 @@ class Baskets:
 def line_numbers(purchase: Ints) -> Ints:
     """Numbers from 1 within each run of equal values."""
     starts = np.flatnonzero(np.r_[True, purchase[1:] != purchase[:-1]]) if len(purchase) else np.array([], dtype=int)
-    return np.arange(len(purchase)) - np.repeat(starts, np.diff(np.r_[starts, len(purchase)])) + 1
+    begins: Ints = np.repeat(starts, np.diff(np.r_[starts, len(purchase)]))
+    return np.arange(len(purchase)) - begins + 1
 
 
 def draw_purchase_days(rng: np.random.Generator, people: pa.Table, channel: str, mean: float) -> tuple[Ints, Ints]:
@@ -217,7 +218,7 @@ def stack(
 def draw_orders(
     rng: np.random.Generator, people: pa.Table, purchases: tuple[Ints, Ints], accounts: Memberships, price: Ints
 ) -> tuple[dict[str, Ints], Baskets]:
-    """Online orders with every change of their status to come: one entry per order, ``NEVER`` seconds = does not happen."""
+    """Online orders with every change of their status to come, one entry per order (``NEVER`` = does not happen)."""
     person, day = purchases
     order = np.lexsort((rng.random(len(day)), day))
     person, day = person[order], day[order]
@@ -236,7 +237,10 @@ def draw_orders(
     cancelled = fate < CANCELLED_SHARE
     refunded = (fate >= CANCELLED_SHARE) & (fate < CANCELLED_SHARE + REFUNDED_SHARE) & ~collects
     never = np.full(size, NEVER * 86_400)
-    step = lambda low, high: rng.integers(low * 3600, high * 3600, size)  # noqa: E731
+
+    def step(low: int, high: int) -> Ints:
+        return rng.integers(low * 3600, high * 3600, size)
+
     shipped = np.where(cancelled | collects, never, at + step(8, 50))
     delivered = np.where(cancelled | collects, never, shipped + step(20, 90))
     ready_day = _next_open_day(day + rng.integers(1, 6, size))

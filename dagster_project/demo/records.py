@@ -91,7 +91,9 @@ TYPED_ADDRESS = """
 _SAID = f"""
 with held as (
     select m.*, p.* exclude (person), m.{{identifier}} as id,
-        list_min(list_filter([p.mail_day, p.phone_day, p.moved_day, p.married_day], lambda x: x > m.since)) as change_day,
+        list_min(list_filter(
+            [p.mail_day, p.phone_day, p.moved_day, p.married_day], lambda x: x > m.since
+        )) as change_day,
     from {{memberships}} as m join persons as p using (person)
 ),
 versions as (
@@ -165,7 +167,8 @@ select
     record_id,
     p.person_id,
     p.household_id,
-    case when p.has_recycled_phone then 'recycled_phone' when p.shares_mail then 'shared_mailbox' else p.scenario end as scenario,
+    case when p.has_recycled_phone then 'recycled_phone' when p.shares_mail then 'shared_mailbox'
+        else p.scenario end as scenario,
 from memberships join persons as p using (person);
 create table person_truth as
 select person_id, household_id, scenario, first_name, last_name, married_name, birth_date, sex from persons

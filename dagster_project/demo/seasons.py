@@ -1,6 +1,7 @@
 """The calendar of the generated retailer: its days, their weight in trade, its nights.
 
-Days are counted from ``FIRST_DAY`` (day 0) and moments in Paris wall-clock seconds from its midnight. Who buys what belongs in ``purchases``.
+Days are counted from ``FIRST_DAY`` (day 0) and moments in Paris wall-clock seconds from its midnight. Who buys
+what belongs in ``purchases``.
 """
 
 from datetime import date, timedelta

@@ -15,8 +15,8 @@ _LIMIT = seasons.DAYS * 86_400
 _ORDER_CHANGES = " union all ".join(
     f"select n, '{status}' as status, {step} as step, {at} as changed_at from orders where {at} < {_LIMIT}"
     for step, (status, at) in enumerate(
-        (("paid", "placed + 90"), ("cancelled", "cancelled_at"), ("shipped", "shipped_at"), ("delivered", "delivered_at"),
-         ("collected", "collected_at"), ("refunded", "refunded_at"))
+        (("paid", "placed + 90"), ("cancelled", "cancelled_at"), ("shipped", "shipped_at"), 
+         ("delivered", "delivered_at"), ("collected", "collected_at"), ("refunded", "refunded_at"))
     )
 )  # fmt: skip
 
@@ -25,10 +25,13 @@ create table feed_shop_orders as
 with changes as ({_ORDER_CHANGES}),
 dated as (
     select *, delivered((changed_at // 86400)::bigint) as delivered_on from changes
-    qualify row_number() over (partition by n, delivered((changed_at // 86400)::bigint) order by changed_at desc, step desc) = 1
+    qualify row_number() over (
+        partition by n, delivered((changed_at // 86400)::bigint) order by changed_at desc, step desc
+    ) = 1
 ),
 said as (
-    select o.*, v.status, v.changed_at, v.delivered_on, 'W' || lpad((o.n + 1)::varchar, 8, '0') as id, p.company_email, p.role,
+    select o.*, v.status, v.changed_at, v.delivered_on, 'W' || lpad((o.n + 1)::varchar, 8, '0') as id,
+        p.company_email, p.role,
         case when o.day >= p.bank_card_day then p.bank_card2 else p.bank_card1 end as token, p.own_email1, store_id,
         id as k,
         {AT_DAY.format(d="o.day")}
@@ -83,9 +86,12 @@ select
     utc(t.placed) as sold_at,
     ['sale', 'return', 'pickup'][t.kind + 1] as ticket_type,
     case when t.card >= 0 then '29' || lpad((t.card + 1)::varchar, 8, '0') end as loyalty_card_id,
-    case when t.shows_email = 1 then typed_email(case when t.day >= p.mail_day then p.email2 else p.email1 end, 'T' || t.n) end as email,
-    case when t.shows_phone = 1 then typed_phone(case when t.day >= p.phone_day then p.phone2 else p.phone1 end, 'T' || t.n) end as phone,
-    case when t.shows_token = 1 then case when t.day >= p.bank_card_day then p.bank_card2 else p.bank_card1 end end as payment_token,
+    case when t.shows_email = 1 then
+        typed_email(case when t.day >= p.mail_day then p.email2 else p.email1 end, 'T' || t.n) end as email,
+    case when t.shows_phone = 1 then
+        typed_phone(case when t.day >= p.phone_day then p.phone2 else p.phone1 end, 'T' || t.n) end as phone,
+    case when t.shows_token = 1 then
+        case when t.day >= p.bank_card_day then p.bank_card2 else p.bank_card1 end end as payment_token,
     case when t.web_order >= 0 then 'W' || lpad((t.web_order + 1)::varchar, 8, '0') end as web_order_id,
     case when t.original >= 0 then 'T' || lpad((t.original + 1)::varchar, 8, '0') end as original_ticket_id,
     case when t.discount > 0 then cents(t.discount) end as discount_amount,
@@ -166,12 +172,15 @@ stages as (
 ),
 dated as (
     select *, delivered((told_at // 86400)::bigint) as delivered_on from stages
-    qualify row_number() over (partition by n, parcel_no, delivered((told_at // 86400)::bigint) order by told_at desc, arrived desc) = 1
+    qualify row_number() over (
+        partition by n, parcel_no, delivered((told_at // 86400)::bigint) order by told_at desc, arrived desc
+    ) = 1
 )
 select
     'W' || lpad((n + 1)::varchar, 8, '0') as order_id,
     parcel_no,
-    case when u(n, 'carrier') < 0.97 then ['Colis Vert', 'Relais Plus', 'Express 24'][1 + (n % 3)::integer] end as carrier,
+    case when u(n, 'carrier') < 0.97
+        then ['Colis Vert', 'Relais Plus', 'Express 24'][1 + (n % 3)::integer] end as carrier,
     utc(promised_at) as promised_at,
     utc(shipped_at) as shipped_at,
     case when arrived then utc(delivered_at) end as delivered_at,
@@ -197,7 +206,8 @@ create table transaction_truth as
 select 'shop_orders' as feed, f.order_id as record_id, p.person_id, null::varchar as key_owner_person_id,
     case when f.status in ('cancelled', 'refunded') then 0.00 else f.total_amount end::decimal(18, 2) as counted_amount,
     'online' as channel, day_date(o.day) as business_on
-from feed_shop_orders as f join orders as o on 'W' || lpad((o.n + 1)::varchar, 8, '0') = f.order_id join persons as p using (person)
+from feed_shop_orders as f join orders as o on 'W' || lpad((o.n + 1)::varchar, 8, '0') = f.order_id
+join persons as p using (person)
 qualify row_number() over (partition by f.order_id order by f.updated_at desc, f.seq desc) = 1
 union all
 select 'pos_tickets', f.ticket_id, p.person_id, case when t.owner <> t.person then w.person_id end,

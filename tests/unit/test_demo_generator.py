@@ -156,7 +156,8 @@ def test_no_ticket_was_printed_while_the_stores_were_closed(demo: Demo) -> None:
     assert demo.one(f"select count(*) from truth_transactions where channel = 'store' and business_on {closed}") == 0
     assert (
         demo.one(
-            f"select count(*) from store_hours where delivered_on = date '2020-07-09' and is_open = 'true' and day::date {closed}"
+            f"select count(*) from store_hours where delivered_on = date '2020-07-09' and is_open = 'true'"
+            f" and day::date {closed}"
         )
         == 0
     )
@@ -201,7 +202,8 @@ def test_truth_counts_every_order_ticket_and_refund_once(demo: Demo) -> None:
 
 def test_lines_that_never_get_a_ticket_are_few(demo: Demo) -> None:
     share = demo.one(
-        "select avg((ticket_id not in (select ticket_id from pos_tickets where ticket_id <> ''))::integer) from pos_ticket_lines where ticket_id <> ''"
+        "select avg((ticket_id not in (select ticket_id from pos_tickets where ticket_id <> ''))::integer)"
+        " from pos_ticket_lines where ticket_id <> ''"
     )
     assert isinstance(share, float)
     assert 0 < share < 0.005
@@ -260,7 +262,9 @@ def test_the_first_night_holds_the_history_and_a_late_header_comes_after_its_lin
     assert demo.one("select min(delivered_on) from pos_tickets") == date(2018, 10, 1)
     late = demo.one(
         """
-        with heads as (select ticket_id, min(delivered_on) as came_on from pos_tickets where ticket_id <> '' group by 1),
+        with heads as (
+            select ticket_id, min(delivered_on) as came_on from pos_tickets where ticket_id <> '' group by 1
+        ),
         lines as (select ticket_id, min(delivered_on) as came_on from pos_ticket_lines where ticket_id <> '' group by 1)
         select count(*) from heads join lines using (ticket_id) where heads.came_on > lines.came_on
         """

@@ -47,7 +47,7 @@ def _hashed(header: str, value: str, identifier: str) -> Column:
 # Google matches an address only with both names, country and postal code together: without one of them none is sent.
 _GOOGLE_ADDRESS = (
     "has_address and plain_name(first_name) <> '' and plain_name(last_name) <> ''"
-    " and plain_country(country) <> '' and plain_zip(postal_code) <> ''"
+    " and country <> '' and plain_zip(postal_code) <> ''"
 )
 
 FORMATS: dict[str, tuple[Column, ...]] = {
@@ -63,7 +63,7 @@ FORMATS: dict[str, tuple[Column, ...]] = {
         _hashed("Phone", "phones[1]", "phone"),
         _hashed("First Name", f"case when {_GOOGLE_ADDRESS} then plain_name(first_name) end", "post"),
         _hashed("Last Name", f"case when {_GOOGLE_ADDRESS} then plain_name(last_name) end", "post"),
-        Column("Country", f"case when {_GOOGLE_ADDRESS} then plain_country(country) end", "post"),
+        Column("Country", f"case when {_GOOGLE_ADDRESS} then country end", "post"),
         Column("Zip", f"case when {_GOOGLE_ADDRESS} then plain_zip(postal_code) end", "post"),
     ),
     # Repeated names are Meta's own way to take up to three addresses and numbers. Town, birth date, gender, age and a
@@ -81,7 +81,7 @@ FORMATS: dict[str, tuple[Column, ...]] = {
         _hashed("zip", "case when has_address then meta_zip(postal_code) end", "post"),
         Column("ct"),
         Column("st"),
-        _hashed("country", "case when has_address then lower(plain_country(country)) end", "post"),
+        _hashed("country", "case when has_address then lower(country) end", "post"),
         Column("dob"),
         Column("doby"),
         Column("gen"),
@@ -154,7 +154,10 @@ _CANDIDATES = """
             golden_records.first_name,
             golden_records.last_name,
             golden_records.postal_code,
-            coalesce(golden_records.country, (select max(default_country) from landing.builds)) as country
+            -- A country that cannot be read is none, as any optional field; people without one live in the default one.
+            coalesce(
+                plain_country(golden_records.country), (select max(default_country) from landing.builds)
+            ) as country
         from members
         left join points on members.account_id = points.account_id
         left join account.golden_records on members.account_id = golden_records.account_id

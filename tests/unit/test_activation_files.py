@@ -177,6 +177,15 @@ def test_names_and_postal_code_stay_at_home_without_consent_for_the_address(
         assert line[1:] == [""] * 18
 
 
+def test_a_country_that_cannot_be_read_is_the_default_one(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """A line must not end up empty because somebody typed the country in words."""
+    add(connection, "a1", post="3 rue haute 75011", golden=(None, None, "Zoë", "Petit", "75011", "LA FRANCE"))
+    activation.write_files(connection, tmp_path)
+    assert rows(tmp_path / "vip/google_customer_match.csv")[1] == ["", "", sha("zoë"), sha("petit"), "FR", "75011"]
+
+
 def test_an_audience_without_members_still_gets_its_files(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:

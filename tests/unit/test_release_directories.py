@@ -162,6 +162,16 @@ def test_verification_finds_every_kind_of_damage(connection: duckdb.DuckDBPyConn
     assert broken["restricted.duckdb"].observed == "absent"
 
 
+def test_the_release_gate_completes_the_manifest(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    release_id = make(connection, tmp_path, promote=False)
+    directory = release.building_directory(tmp_path, release_id)
+    for passed in (False, True):
+        release.add_gate_results(directory, [{"gate": "release", "passed": passed}])
+    published = release.promote(tmp_path, release_id)
+    assert published.manifest()["gates"] == [{"gate": "landing", "passed": True}, {"gate": "release", "passed": True}]
+    assert all(result.is_kept for result in release.verify(connection, published.directory))
+
+
 def test_readers_keep_the_release_that_they_opened(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     first = make(connection, tmp_path)
     with duckdb.connect(tmp_path / "releases/current/cocanal.duckdb", read_only=True) as reader:

@@ -31,17 +31,17 @@ def _camille() -> list[Shopper]:
         "one account: three web accounts, a card, a guest order and six tickets; forty tickets stay anonymous",
         "f",
         "camille.moreau@poste.example",
-        "0639980001",
+        "0465710001",
         "14 rue des Remparts",
     )
     first = camille.account(1, date(2018, 9, 14))
     camille.account(2, date(2019, 2, 3), email="c.moreau86@mail.example", address_line1="14, RUE DES REMPARTS")
     camille.account(
-        3, date(2020, 1, 20), email="Camille.Moreau@poste.example ", phone="+33 6 39 98 00 01", birth_date=None
+        3, date(2020, 1, 20), email="Camille.Moreau@poste.example ", phone="+33 4 65 71 00 01", birth_date=None
     )
     card = camille.card(1, date(2018, 10, 6), email=None, first_name="CAMILLE", last_name="MOREAU")
     camille.order("1", date(2018, 11, 18), "54.90", customer_id=first)
-    camille.order("G1", date(2019, 5, 9), "31.50", phone="06.39.98.00.01", email="c.moreau86@mail.example")
+    camille.order("G1", date(2019, 5, 9), "31.50", phone="04.65.71.00.01", email="c.moreau86@mail.example")
     for number, day in enumerate(shopping_days(date(2018, 10, 13), 90, 3), 1):
         camille.ticket(f"L{number}", day, "42.00", loyalty_card_id=card)
     for number, day in enumerate(shopping_days(date(2018, 12, 8), 120, 3), 1):
@@ -62,7 +62,7 @@ def _households() -> list[Shopper]:
         "an account of his own, in one household with Jeanne: the shared e-mail merges nobody",
         "m",
         "famille.lefevre@poste.example",
-        "0639980002",
+        "0465710002",
         "3 rue Haute",
     )
     jeanne = Shopper(
@@ -137,7 +137,7 @@ def _consents() -> list[Shopper]:
         "one account: the web account of her maiden name Martin and the card of her married name",
         "f",
         "zoe.martin@mail.example",
-        "0639980003",
+        "0465710003",
         "5 rue Voltaire",
     )
     zoe.order(
@@ -158,7 +158,7 @@ def _consents() -> list[Shopper]:
         "may get e-mail; is never in a file for Google or Meta",
         "m",
         "karim.benali@mail.example",
-        "0639980004",
+        "0465710004",
         "40 cours Julien",
     )
     odile = Shopper(
@@ -184,7 +184,7 @@ def _consents() -> list[Shopper]:
         "objected on 2 March 2020: in no marketing audience",
         "m",
         "bastien.roux@mail.example",
-        "0639980006",
+        "0465710006",
         "9 rue Pasteur",
     )
     gerard = Shopper(
@@ -197,7 +197,7 @@ def _consents() -> list[Shopper]:
         "the best customer: in `vip` for every destination, unless held out",
         "m",
         "gerard.petit@poste.example",
-        "0639980007",
+        "0465710007",
         "17 avenue Foch",
     )
     marc = Shopper(
@@ -210,7 +210,7 @@ def _consents() -> list[Shopper]:
         "in `win_back`: bought a lot and has been silent since February 2020",
         "m",
         "marc.dubois@mail.example",
-        "0639980008",
+        "0465710008",
         "31 rue Nationale",
     )
     for shopper, visits, amount, last in (
@@ -253,7 +253,7 @@ def _channels() -> list[Shopper]:
         "in `new_omnichannel`: only in the store until April 2020, in both channels since",
         "f",
         "ines.caron@mail.example",
-        "0639980009",
+        "0465710009",
         "12 rue Crébillon",
     )
     card = ines.card(1, date(2018, 10, 20))
@@ -273,7 +273,7 @@ def _channels() -> list[Shopper]:
         "160.00 bought, 60.00 given back: the pickup and the return in the store count nothing of their own",
         "f",
         "lucie.marchand@mail.example",
-        "0639980010",
+        "0465710010",
         "6 rue de Strasbourg",
     )
     account = lucie.account(1, date(2019, 10, 3))
@@ -312,7 +312,7 @@ def _channels() -> list[Shopper]:
         "her card, shown for 300 strangers, is demoted: she keeps an account, the 300 tickets stay anonymous",
         "f",
         "sylvie.clerc@mail.example",
-        "0639980011",
+        "0465710011",
         "1 rue Kervégan",
     )
     card = clerk.card(1, date(2018, 9, 3))

@@ -7,6 +7,9 @@ import duckdb
 
 from dagster_project.demo import seasons
 
+_RENEWAL_DAYS = 60
+"""In the last two months the retailer asked again those who had agreed: a small steady stream of statements."""
+
 # Purpose, channel, and the share of web accounts and cards that granted and denied it; the rest said nothing.
 _QUESTIONS = """
 (values
@@ -71,8 +74,18 @@ regretted as (
         said_at + 86400 * (5 + (u(k, 'when') * 300)::bigint) as said_at) from given
     where status = 'denied' and u(k, 'changes') < 0.04
 ),
+renewed as (
+    select * replace (
+        {seasons.DAYS - 1} * 86400 - 3600 - floor(u(k, 'when again') * {_RENEWAL_DAYS} * 86400)::bigint as said_at
+    ) from given
+    where status = 'granted' and purpose = 'prospecting' and channel in ('email', 'sms') and u(k, 'withdraws') >= 0.09
+        and u(k, 'renews') < 0.3 and since < {seasons.DAYS - _RENEWAL_DAYS - 30}
+),
 said as (
-    select * from given union all select * from withdrawn union all select * from regretted
+    select * from given
+    union all select * from renewed
+    union all select * from withdrawn
+    union all select * from regretted
 )
 select *, utc(said_at) as occurred_at, row_number() over (order by said_at, k, status) as seq
 from said where said_at < {seasons.DAYS * 86_400}

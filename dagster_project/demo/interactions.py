@@ -10,7 +10,7 @@ from dagster_project.demo.people import NEVER
 
 MESSAGES_PER_RECIPIENT = 0.13
 """Share of the holders that a campaign of a whole month writes to."""
-SESSIONS_PER_ACCOUNT = 1.6
+SESSIONS_PER_ACCOUNT = 2.4
 
 # Two campaigns a month (e-mail and text), sent in waves over the whole month, and a few that no message belongs to.
 _CAMPAIGNS = f"""

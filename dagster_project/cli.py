@@ -76,7 +76,7 @@ def _quieten(is_verbose: bool) -> None:
 
 _STEPS = {
     "landing": "landing",
-    "phone_numbers": "staging: telephone numbers",
+    "dictionaries": "staging: dictionaries",
     "staging_models": "staging",
     "drift": "segment: drift",
     "current": "release: pointer moved",

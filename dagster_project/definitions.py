@@ -10,7 +10,7 @@ from dagster_project.assets.landing import landing_assets
 from dagster_project.assets.models import model_assets
 from dagster_project.assets.release import release_assets
 from dagster_project.assets.segment import drift_assets
-from dagster_project.assets.staging import phone_assets
+from dagster_project.assets.staging import dictionary_assets
 from dagster_project.domain import release
 from dagster_project.jobs import failure_sensors, nightly_job, nightly_schedule, tidy_job, weekly_tidy
 from dagster_project.quality.gate import gate_check
@@ -40,7 +40,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
     return dg.Definitions(
         assets=[
             landing_assets(settings, warehouse, manifest),
-            phone_assets(settings, warehouse, manifest),
+            dictionary_assets(settings, warehouse, manifest),
             model_assets(STAGING, settings, warehouse, manifest),
             identity_assets(settings, warehouse, manifest),
             model_assets(ACCOUNT, settings, warehouse, manifest),

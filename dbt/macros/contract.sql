@@ -82,7 +82,7 @@
             else nullif(trim({{ value }}), '')
         end
     {%- elif column.type == 'country' -%}
-        nullif(upper(trim({{ value }})), '')
+        {{ column.name }}_name.code
     {%- elif column.type == 'postal_code' -%}
         {{ parsed_postal_code(value, columns) }}
     {%- elif column.type == 'moment' and dialect == 'pos' -%}
@@ -138,6 +138,10 @@
     {%- for column in columns if column.type in ('phone', 'key_value') %}
     left join {{ source('staging', 'phone_numbers') }} as {{ column.name }}_number
         on delivered.{{ column.name }} = {{ column.name }}_number.delivered_value
+    {%- endfor %}
+    {%- for column in columns if column.type == 'country' %}
+    left join {{ source('staging', 'country_names') }} as {{ column.name }}_name
+        on upper(trim(delivered.{{ column.name }})) = {{ column.name }}_name.name
     {%- endfor %}
     where delivered._rule is null
 {%- endmacro %}

@@ -15,6 +15,7 @@
                 else 'an amount such as 12.50 with at most two decimals',
             'email': 'an e-mail address',
             'phone': 'a telephone number',
+            'country': 'the name or the ISO 3166 code of a country',
             'key_value': 'the identifier that key_type names',
         }.get(column.type, 'a text') -}}
     {%- endif -%}
@@ -37,7 +38,7 @@
 {% macro problem_values(feed) -%}
     {%- if not execute -%}
     {#- At parse time dbt only needs to see what is read. -#}
-    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers')) }}
+    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers') ~ source('staging', 'country_names')) }}
     {%- endif -%}
     {%- set dialect = contract_feed(feed).config.meta.dialect -%}
     {%- set columns = contract_columns(feed) -%}
@@ -45,7 +46,7 @@
     {%- for column in columns -%}
         {%- if column.mandatory -%}
             {%- do judged.append((loop.index, column, '(' ~ column.value ~ ') is null')) -%}
-        {%- elif column.choices or column.past or column.type not in ('text', 'name', 'address', 'city', 'country', 'postal_code') -%}
+        {%- elif column.choices or column.past or column.type not in ('text', 'name', 'address', 'city', 'postal_code') -%}
             {%- do judged.append((
                 loop.index, column,
                 "(" ~ column.value ~ ") is null and nullif(trim(given_" ~ column.name ~ "), '') is not null"
@@ -98,7 +99,7 @@
 {#- One row per line of a feed whose header has not come. -#}
 {% macro lines_without_header(feed, header) -%}
     {%- if not execute -%}
-    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers')) }}
+    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers') ~ source('staging', 'country_names')) }}
     {%- endif -%}
     {%- set keys = contract_feed(feed).config.meta.key -%}
     select

@@ -98,6 +98,6 @@
     select * from counted
     {%- else -%}
     {#- At parse time dbt only needs to see what is read. -#}
-    select * from {{ source('landing', feed) }}, {{ source('staging', 'phone_numbers') }}
+    select * from {{ source('landing', feed) }}, {{ source('staging', 'phone_numbers') }}, {{ source('staging', 'country_names') }}
     {%- endif -%}
 {%- endmacro %}

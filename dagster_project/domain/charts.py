@@ -94,7 +94,7 @@ def _outcomes(rows: Rows) -> Any:
             x=alt.X(
                 "account_count:Q",
                 title="accounts that qualified",
-                axis=alt.Axis(format=",d", tickMinStep=1, grid=True),
+                axis=alt.Axis(format=",d", tickMinStep=1, tickCount=8, grid=True),
             ),
             color=_colour("outcome", domain, colours),
             row=alt.Row(

@@ -24,19 +24,19 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
         create or replace temp table identity_homes as
         -- Whom a number stands for: its owner; without one, the only person it was seen with. Of an unknown customer's
         -- several recipients the first one stands for the number.
-        with lonely as (
-            select value_id from identity_uses_resolved where person is not null
+        with numbers as (
+            select * from identity_uses_resolved where type in ('customer_id', 'card') and not is_demoted
+        ),
+        lonely as (
+            select value_id from numbers where person is not null
             group by value_id having min(person) = max(person)
         )
         select uses.type, vals.value, uses.contact_id
-        from identity_uses_resolved as uses
+        from numbers as uses
         join identity_values as vals using (value_id)
         left join lonely using (value_id)
-        where uses.type in ('customer_id', 'card') and not uses.is_demoted
-            and (
-                uses.is_owner
-                or (uses.person is not null and (uses.type = 'customer_id' or lonely.value_id is not null))
-            )
+        where uses.is_owner
+            or (uses.person is not null and (uses.type = 'customer_id' or lonely.value_id is not null))
         qualify row_number() over (
             partition by value_id order by uses.is_owner desc, uses.given_name_key is null, uses.contact_id
         ) = 1
@@ -48,18 +48,26 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
         -- How a contact without a number of its own is tied to its cluster: the strongest usable identifier that other
         -- contacts of the cluster share, else the strongest at all, else its full name and address.
         with usable as (
-            select
-                uses.contact_id, uses.type,
-                count(*) over (partition by uses.value_id, uses.person, labels.component) > 1 as is_tied
+            select uses.contact_id, uses.type, uses.value_id, uses.person, labels.component
             from identity_uses_resolved as uses join identity_labels as labels using (contact_id)
-            where not uses.is_demoted and uses.person is not null
+            where not uses.is_demoted and uses.person is not null and uses.contact_count > 1
+        ),
+        shared as (
+            select value_id, person, component from usable group by all having count(*) > 1
+        ),
+        numberless as (
+            select contact_id from identity.contacts where customer_id is null and feed <> 'loyalty_members'
         ),
         ways as (
-            select usable.contact_id, usable.type as rule, confidence, strength, usable.is_tied
-            from usable
-            join identity.contacts using (contact_id)
+            select uses.contact_id, uses.type as rule, confidence, strength, shared.value_id is not null as is_tied
+            from identity_uses_resolved as uses
+            join numberless using (contact_id)
+            join identity_labels as labels using (contact_id)
             join identity.identifier_policies using (type)
-            where customer_id is null and feed <> 'loyalty_members'
+            left join shared
+                on shared.value_id = uses.value_id and shared.person = uses.person
+                and shared.component = labels.component
+            where not uses.is_demoted and uses.person is not null
             union all
             select contact_id, 'name_and_address', {name_and_address}, 0, false
             from identity.contacts
@@ -126,7 +134,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
             from identity_keyed
             where payment_token is not null
             group by payment_token
-            having count(distinct component) = 1
+            having count(*) >= {policy.token_min_uses} and count(distinct component) = 1
         ),
         usable_tokens as (
             select tokens.*

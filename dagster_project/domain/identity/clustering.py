@@ -23,7 +23,9 @@ def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
     the pairs are rewritten, until none is left. The order is a hash, so that chains shrink by a constant share a round
     (Bögeholz, Brand and Todor, "In-database connected component analysis", 2020); the result does not depend on it.
     """
-    connection.execute(f"create or replace temp table contraction_pairs as select distinct l, r from {pairs} where l <> r")
+    connection.execute(
+        f"create or replace temp table contraction_pairs as select distinct l, r from {pairs} where l <> r"
+    )
     connection.execute(
         "create or replace temp table contraction as "
         f"select distinct node, node as component from (select l as node from {pairs} union all select r from {pairs})"
@@ -211,7 +213,11 @@ def cluster(connection: DuckDBPyConnection) -> int:
 
 
 def _load(
-    connection: DuckDBPyConnection, table: str, rows: list[tuple[object, ...]], types: tuple[str, ...], names: tuple[str, ...]
+    connection: DuckDBPyConnection,
+    table: str,
+    rows: list[tuple[object, ...]],
+    types: tuple[str, ...],
+    names: tuple[str, ...],
 ) -> None:
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     arrow = pa.table({

@@ -28,14 +28,16 @@ def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
             union all
             select distinct case type when 'email' then 2 else 3 end, 'shared_' || type, component, anchor_key, cast(value_id as varchar)
             from accounts join identity_uses_resolved using (contact_id)
-            where type in ('email', 'phone') and not is_demoted
+            where type in ('email', 'phone') and not is_demoted and contact_count > 1
         )
         select *, first_value(component) over (partition by reason, value order by anchor_key) as head
         from shares
         qualify count(*) over (partition by reason, value) between 2 and {policy.household_max_accounts}
         """
     )
-    connection.execute("create or replace temp table household_pairs as select head as l, component as r from household_shares")
+    connection.execute(
+        "create or replace temp table household_pairs as select head as l, component as r from household_shares"
+    )
     connect(connection, "household_pairs", "household_components")
     connection.execute(
         """

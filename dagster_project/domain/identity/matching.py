@@ -114,7 +114,11 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
         ],
     )  # fmt: skip
     is_blocked = " or ".join(
-        [f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))" for rule in rules if rule.blocked_values]
+        [
+            f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))"
+            for rule in rules
+            if rule.blocked_values
+        ]
         + [
             f"(type = '{rule.name}' and regexp_matches(value, {_texts(['|'.join(rule.blocked_patterns)])}))"
             for rule in rules
@@ -124,7 +128,7 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
     connection.execute(
         f"""
         create or replace temp table identity_demoted as
-        with companions as ({_companions(policy)}),
+        with over_used as ({_over_used(policy)}),
         mixed_people as (
             select value_id, count(distinct person) as person_count
             from identity_uses_persons where not is_simple group by value_id
@@ -139,11 +143,11 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
                 case
                     when {is_blocked} then 'blocked'
                     when person_count > max_person_count then 'too_many_people'
-                    when companions.value is not null then 'over_used'
+                    when over_used.value is not null then 'over_used'
                 end as reason
             from people
             join identity.identifier_policies using (type)
-            left join companions using (type, value)
+            left join over_used using (type, value)
         )
         select * from judged where reason is not null
         """
@@ -169,28 +173,39 @@ def _texts(values: tuple[str, ...] | list[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def _companions(policy: Policy) -> str:
-    """SQL: the values that are seen with more different other keys than a person has.
+def _over_used(policy: Policy) -> str:
+    """SQL: the values (type, value) that are a tool of many people: a till clerk's card, a desk's e-mail.
 
-    Only orders and tickets count: a till clerk's card, a desk's e-mail show there. Where there are enough values that are
-    used twice, the limit is raised to a multiple of their median: some payment systems give a new token to every payment.
+    Only orders and tickets count, and only values used at least twice. Three signs: more different other keys than a
+    person has, many busy days, very many uses. The median that guards the first and the last holds from ten values on.
     """
     columns = {"card": "card_id", "email": "email", "phone": "phone", "payment_token": "payment_token"}
-    selects = [
-        f"""
-        select '{rule.name}' as type, value from (
-            select {columns[rule.name]} as value, count(*) as uses, count(distinct {columns[other]}) as others
-            from identity_blocks
-            where {columns[rule.name]} is not null and feed in ('shop_orders', 'pos_tickets')
-            group by 1
+    guard = f"(count(*) over () < 10 or {{count}} > {policy.median_factor} * quantile_disc({{count}}, 0.5) over ())"
+    selects = []
+    for rule in policy.identifiers.values():
+        if not rule.max_companions:
+            continue
+        companions = sorted(rule.max_companions.items())
+        counts = "".join(f", count(distinct {columns[other]}) as {other}_count" for other, _ in companions)
+        signs = [f"({other}_count > {limit} and {guard.format(count=f'{other}_count')})" for other, limit in companions]
+        signs.append(f"(uses > {policy.max_uses} and {guard.format(count='uses')})")
+        key = columns[rule.name]
+        moves = f"from identity_blocks where {key} is not null and feed in ('shop_orders', 'pos_tickets')"
+        selects.append(
+            f"""
+            select '{rule.name}' as type, value
+            from (select {key} as value, count(*) as uses{counts} {moves} group by {key})
+            where uses >= 2
+            qualify {" or ".join(signs)}
+            union all
+            select '{rule.name}', value
+            from (
+                select {key} as value {moves}
+                group by {key}, date_trunc('day', seen_at) having count(*) >= {policy.busy_day_uses}
+            )
+            group by value having count(*) > {policy.max_busy_days}
+            """
         )
-        where uses >= 2
-        qualify others > {limit}
-            and (count(*) over () < 10 or others > {policy.over_use_factor} * quantile_disc(others, 0.5) over ())
-        """
-        for rule in policy.identifiers.values()
-        for other, limit in sorted(rule.max_companions.items())
-    ]
     return "select distinct type, value from (" + " union all ".join(selects) + ")"
 
 

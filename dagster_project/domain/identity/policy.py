@@ -31,9 +31,13 @@ class Policy:
     """The whole policy; shares are 0 to 1, ages in years."""
 
     identifiers: dict[str, Identifier]
-    over_use_factor: float
+    median_factor: float
+    busy_day_uses: int
+    max_busy_days: int
+    max_uses: int
     name_and_address_confidence: float
     token_confidence: float
+    token_min_uses: int
     token_max_uses: int
     default_birth_dates: tuple[date, ...]
     over_represented_names: int
@@ -59,9 +63,13 @@ def read_policy(path: Path = POLICY_FILE) -> Policy:
             )
             for name, entry in node["identifiers"].items()
         },
-        over_use_factor=node["over_use_factor"],
+        median_factor=node["over_use"]["median_factor"],
+        busy_day_uses=node["over_use"]["busy_day_uses"],
+        max_busy_days=node["over_use"]["max_busy_days"],
+        max_uses=node["over_use"]["max_uses"],
         name_and_address_confidence=node["name_and_address"]["confidence"],
         token_confidence=node["payment_token"]["confidence"],
+        token_min_uses=node["payment_token"]["min_uses"],
         token_max_uses=node["payment_token"]["max_uses"],
         default_birth_dates=tuple(date.fromisoformat(str(day)) for day in node["birth_dates"]["defaults"]),
         over_represented_names=node["birth_dates"]["over_represented_names"],

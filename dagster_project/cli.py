@@ -303,7 +303,9 @@ def landing_check(
         reports = check_files(files, feed)
         is_clean = True
         for report in reports:
-            console.print(f"[bold]{report.file}[/bold] as {report.feed}: {_number(report.row_count)} rows, {report.status}")
+            console.print(
+                f"[bold]{report.file}[/bold] as {report.feed}: {_number(report.row_count)} rows, {report.status}"
+            )
             for finding in report.findings:
                 console.print(f"  {escape(finding)}", soft_wrap=True)
             is_clean = is_clean and report.is_clean

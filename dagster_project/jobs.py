@@ -50,10 +50,11 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def tell(context: dg.RunStatusSensorContext, what: str) -> None:
         run = context.dagster_run
         step_errors = [
-            event.message
-            for event in context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+            event.message for event in context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         ]
-        text = f"Cocanal: the run {run.run_id[:8]} {what}. {' '.join(step_errors[:1])} The last release stays as it was."
+        text = (
+            f"Cocanal: the run {run.run_id[:8]} {what}. {' '.join(step_errors[:1])} The last release stays as it was."
+        )
         context.log.error(text)
         if settings.webhook_url:
             _post(str(settings.webhook_url), text, run.run_id)

@@ -133,4 +133,3 @@ def _run(
             return Night("unusable", None, (message,), seconds)
     sentences = [f"{event.step_key}: {': '.join(_root_error(event))}" for event in failures]
     return Night("failed", None, tuple(sentences) or ("the run could not start; see the log above",), seconds)
-

@@ -36,14 +36,20 @@ class Settings(BaseSettings):
     schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
     volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
     volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
-    volume_least_rows: int = Field(20, ge=0, description="A feed that usually brings fewer rows is never stopped by it.")
+    volume_least_rows: int = Field(
+        20, ge=0, description="A feed that usually brings fewer rows is never stopped by it."
+    )
     volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
     volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
     quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")
     quarantine_stop_rows: int = Field(50, ge=0, description="... if it is also more than so many rows.")
     stale_after_days: int = Field(3, ge=1, description="Days without a file after which a feed is reported.")
-    late_after_days: int = Field(2, ge=0, description="Days that the deliveries may lie behind the clock (schedule only).")
-    late_action: Literal["warn", "stop"] = Field("warn", description="What the schedule does when they lie further behind.")
+    late_after_days: int = Field(
+        2, ge=0, description="Days that the deliveries may lie behind the clock (schedule only)."
+    )
+    late_action: Literal["warn", "stop"] = Field(
+        "warn", description="What the schedule does when they lie further behind."
+    )
     webhook_url: HttpUrl | None = Field(None, description="Address that is told of runs that fail; none by default.")
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")

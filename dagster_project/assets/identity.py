@@ -34,7 +34,9 @@ def identity_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest
                 asset_key=key,
                 metadata={
                     "dagster/row_count": count,
-                    **{name.replace("_", " "): value for name, value in found.items() if isinstance(value, int | float)},
+                    **{
+                        name.replace("_", " "): value for name, value in found.items() if isinstance(value, int | float)
+                    },
                 },
             )
 

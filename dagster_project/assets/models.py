@@ -16,6 +16,7 @@ _TRANSLATOR = DagsterDbtTranslator(
     DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False)
 )
 
+
 class PromiseBroken(Exception):
     """A model could not be built, or a promise of one (a dbt test) does not hold; the message says which."""
 

@@ -18,7 +18,9 @@ def column_schema(node: dict[str, Any]) -> dg.TableSchema:
     """The columns of a dbt node as Dagster shows them."""
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(name=column["name"], type=column.get("data_type") or "varchar", description=column["description"])
+            dg.TableColumn(
+                name=column["name"], type=column.get("data_type") or "varchar", description=column["description"]
+            )
             for column in node["columns"].values()
         ]
     )

@@ -86,7 +86,10 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
     ).to_arrow_table()
     values = open_values.column(0).to_pylist()
     parsed = pa.table(  # noqa: F841 - read by the SQL below
-        {"value": pa.array(values, pa.string()), "e164": pa.array([standardise(v, country) for v in values], pa.string())}
+        {
+            "value": pa.array(values, pa.string()),
+            "e164": pa.array([standardise(v, country) for v in values], pa.string()),
+        }
     )
     connection.execute(
         """

@@ -175,7 +175,9 @@ def _table(judgements: list[Judgement]) -> dg.TableMetadataValue:
     )
 
 
-def _result(name: str, suite: Suite, judgements: list[Judgement], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+def _result(
+    name: str, suite: Suite, judgements: list[Judgement], severity: dg.AssetCheckSeverity
+) -> dg.AssetCheckResult:
     broken = [judgement for judgement in judgements if not judgement.is_passed and not judgement.because]
     metadata: dict[str, dg.MetadataValue] = {"statements": _table(judgements)}
     for judgement in judgements:

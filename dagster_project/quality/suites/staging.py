@@ -34,7 +34,9 @@ def _unbalanced_share(header: str) -> str:
 
 def suite(settings: Settings) -> Suite:
     """The staging gate with the limits of this deployment."""
-    kept = " union all ".join(f"select '{feed}' as feed, count(*) as kept_count from staging.stg_{feed}" for feed in feeds())
+    kept = " union all ".join(
+        f"select '{feed}' as feed, count(*) as kept_count from staging.stg_{feed}" for feed in feeds()
+    )
     return Suite(
         stage="staging",
         asset="staging.quarantine",

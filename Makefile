@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` runs the main job on a fresh machine, `make test` passes the tests.
+# Each brings what it needs: uv (if absent, into .uv/) and every library at the version that uv.lock names.
+
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --locked --quiet
+HOME_OF_RUN := $(if $(COCANAL_HOME),$(COCANAL_HOME),var)
+
+.PHONY: demo test quick lint ui bench docs clean
+
+demo: .venv/ready
+	@$(RUN) cocanal demo
+
+test: .venv/ready lint
+	@$(RUN) pytest -n 2 --dist loadgroup
+
+# What a developer runs between two edits: seconds.
+quick: .venv/ready
+	@$(RUN) pytest -q tests/unit tests/cast
+
+lint: .venv/ready
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) sqlfluff lint --disable-progress-bar dbt/models
+
+ui: .venv/ready
+	@$(RUN) cocanal ui
+
+bench: .venv/ready
+	@$(RUN) python -m dagster_project.bench
+
+docs: .venv/ready
+	@$(RUN) python -m dagster_project.dictionary docs/data-dictionary.md
+
+.venv/ready: pyproject.toml uv.lock | $(UV)
+	@$(UV) sync --locked --quiet
+	@touch $@
+
+.uv/bin/uv:
+	@python3 -m venv .uv
+	@.uv/bin/pip install --quiet uv
+
+clean:
+	rm -rf .venv .uv dbt/target

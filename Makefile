@@ -30,7 +30,7 @@ bench: .venv/ready
 	@$(RUN) python -m dagster_project.bench
 
 docs: .venv/ready
-	@$(RUN) python -m dagster_project.dictionary docs/data-dictionary.md
+	@$(RUN) python -m dagster_project.dictionary docs/
 
 .venv/ready: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --locked --quiet

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 
 from dagster_project.assets.activation import activation_assets
 from dagster_project.assets.identity import identity_assets
@@ -31,7 +32,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
         current = release.current_release(settings.home)
         return current.directory / release.DATABASES["analysts"] if current else None
 
-    def building(connection) -> Path:
+    def building(connection: duckdb.DuckDBPyConnection) -> Path:
         ((build_id,),) = connection.execute("select build_id from landing.builds").fetchall()
         return release.building_directory(settings.home, build_id)
 

@@ -1,6 +1,6 @@
 """Dagster's own home: runs, schedules and logs of this deployment.
 
-``dagster.yaml`` is written once, where it is missing: from then on it is the deployment's (Postgres storage, retention).
+``dagster.yaml`` is written once, where it is missing: from then on it is the deployment's (Postgres, retention).
 """
 
 import os

@@ -7,7 +7,7 @@ models, policies and the metadata of audiences, where a change can be reviewed.
 import os
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -104,8 +104,9 @@ class Settings(BaseSettings):
 
 def load_settings(**given: object) -> Settings:
     """Settings from the environment, with ``given`` values before it. Raises SettingsError with one line a setting."""
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**values)
     except ValidationError as error:
         lines = [
             f"COCANAL_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg'][:1].lower()}"

@@ -13,7 +13,8 @@ from dagster_project.settings import Settings
 @dataclass(frozen=True)
 class Summary:
     """The current release in a dozen figures; ``audiences`` holds one row per audience and destination:
-    audience, destination, treated, held out, excluded."""
+    audience, destination, treated, held out, excluded.
+    """
 
     release_id: str
     as_of: date

@@ -92,13 +92,13 @@ def prepare_manifest(settings: Settings) -> Path:
 
 
 def read_manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest as a dictionary."""
+    """Dbt's manifest as a dictionary."""
     return json.loads(prepare_manifest(settings).read_text(encoding="utf-8"))
 
 
 @cache
 def _loaded_manifest(fingerprint: str, target: Path) -> Any:
-    """dbt's own manifest object, parsed once a process, for the runner to reuse in every stage."""
+    """Dbt's own manifest object, parsed once a process, for the runner to reuse in every stage."""
     from dbt.cli.main import dbtRunner
 
     result = dbtRunner().invoke(["parse", *_arguments(target)])
@@ -130,9 +130,10 @@ def build(settings: Settings, stage: str, warehouse: Warehouse) -> Iterator[Node
         )
     finally:
         DuckDBConnectionManager.close_all_connections()
-    if result.result is None:
+    outcomes: Any = result.result
+    if outcomes is None:
         raise TransformError(f"dbt could not build {stage}: {result.exception}")
-    for outcome in result.result:
+    for outcome in outcomes:
         yield NodeResult(
             unique_id=outcome.node.unique_id,
             status=str(outcome.status),

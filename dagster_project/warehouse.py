@@ -28,7 +28,8 @@ class Warehouse:
     @contextmanager
     def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with every schema of the walk, closed at the end. ``purpose`` names the step, such as
-        ``identity`` or ``identity gate``."""
+        ``identity`` or ``identity gate``.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         connection = duckdb.connect(str(self.path))

@@ -109,7 +109,8 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
         as_of = parse_day(config.as_of) if config.as_of else newest_date(settings.landing, settings.register)
         if as_of is None:
             raise NothingDelivered(
-                f"Nothing was ever delivered: put files into {settings.landing}/<feed>/<YYYY-MM-DD>/, or try «cocanal demo»."
+                f"Nothing was ever delivered: put files into {settings.landing}/<feed>/<YYYY-MM-DD>/, "
+                "or try «cocanal demo»."
             )
         _compare_with_clock(context, settings, as_of)
         told = time.monotonic()

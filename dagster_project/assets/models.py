@@ -71,7 +71,7 @@ def model_assets(stage: str, settings: Settings, warehouse: Warehouse, manifest:
                 continue
             check = get_asset_check_key_for_test(manifest, _TRANSLATOR, result.unique_id, None)
             is_passed = result.status in ("pass", "warn")
-            if check in context.selected_asset_check_keys:
+            if check is not None and check in context.selected_asset_check_keys:
                 yield dg.AssetCheckResult(
                     passed=result.status == "pass",
                     asset_key=check.asset_key,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
+import duckdb
 
 from dagster_project.assets.specs import Manifest, model_keys, source_specs
 from dagster_project.domain import release
@@ -23,7 +24,7 @@ _GATES = """
 """
 
 
-def _gate_results(connection, gate: str | None = None) -> list[dict]:
+def _gate_results(connection: duckdb.DuckDBPyConnection, gate: str | None = None) -> list[dict]:
     cursor = connection.execute(_GATES, {"gate": gate})
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

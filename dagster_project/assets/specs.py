@@ -34,7 +34,7 @@ def source_specs(
     only: Iterable[str] | None = None,
     is_skippable: bool = False,
 ) -> list[dg.AssetSpec]:
-    """One spec per table that Python writes in ``stage``, as its dbt source describes it; ``only`` names some of them."""
+    """One spec per table that Python writes in ``stage``, as its dbt source describes it; ``only`` names some."""
     wanted = None if only is None else set(only)
     return [
         dg.AssetSpec(

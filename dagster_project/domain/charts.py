@@ -43,7 +43,7 @@ def draw(figures: Mapping[str, Rows], symbol: str) -> dict[str, Markup]:
 
 def _data(rows: Rows) -> Any:
     # Through JSON: amounts become plain numbers.
-    return alt.Data(values=json.loads(json.dumps(list(rows), default=float)))  # type: ignore[no-untyped-call]
+    return alt.Data(values=json.loads(json.dumps(list(rows), default=float)))
 
 
 def _legend() -> alt.Legend:

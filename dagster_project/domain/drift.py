@@ -41,7 +41,7 @@ def write_drift(connection: duckdb.DuckDBPyConnection, previous: Path | None) ->
             before = connection.execute(_SHARES.format(source="last_release.segment")).df()
         finally:
             connection.execute("detach last_release")
-    drift = measure_drift(now, before)  # noqa: F841 - read by the SQL below
+    drift = measure_drift(now, before)
     connection.execute(
         """
         create or replace table segment.drift as

@@ -81,10 +81,12 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
         from national
         """
     )
-    open_values = connection.execute(
-        "select distinct delivered_value from staging.phone_numbers where e164 is null order by 1"
-    ).to_arrow_table()
-    values = open_values.column(0).to_pylist()
+    values = [
+        value
+        for (value,) in connection.execute(
+            "select distinct delivered_value from staging.phone_numbers where e164 is null order by 1"
+        ).fetchall()
+    ]
     parsed = pa.table(  # noqa: F841 - read by the SQL below
         {
             "value": pa.array(values, pa.string()),

@@ -9,6 +9,7 @@ when the symbolic link ``releases/current`` is replaced, which the file system d
 run is killed, ``current`` names a whole release. Who has a database open keeps reading what he opened.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -238,10 +239,8 @@ def _write_database(
         connection.execute("checkpoint published")
     except BaseException:
         # Without an open transaction (the checkpoint failed) there is nothing to take back.
-        try:
+        with contextlib.suppress(duckdb.TransactionException):
             connection.execute("rollback")
-        except duckdb.TransactionException:
-            pass
         raise
     finally:
         connection.execute("detach published")

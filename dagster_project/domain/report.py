@@ -131,8 +131,9 @@ _SIZES = """
 
     select
         least,
-        case least when 5 then '5–9' when 10 then '10–19' when 20 then '20–49' when 50 then '50+' else least::varchar end
-            as records,
+        case least
+            when 5 then '5–9' when 10 then '10–19' when 20 then '20–49' when 50 then '50+' else least::varchar
+        end as records,
         count(*) as account_count,
         max(record_count) as largest
     from classes

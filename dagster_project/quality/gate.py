@@ -39,6 +39,7 @@ def _expectation_results(measures: pd.DataFrame, suite: Suite) -> dict[str, bool
     """Whether each statement holds, by Great Expectations; imported here, for it takes seconds to load."""
     import great_expectations as gx
     from great_expectations import expectations as gxe
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
@@ -55,7 +56,7 @@ def _expectation_results(measures: pd.DataFrame, suite: Suite) -> dict[str, bool
                 column=statement.name,
                 min_value=statement.least,
                 max_value=statement.most,
-                severity="critical" if statement.severity == "stop" else "warning",
+                severity=FailureSeverity.CRITICAL if statement.severity == "stop" else FailureSeverity.WARNING,
             )
             for statement in suite.statements
         ],
@@ -63,6 +64,7 @@ def _expectation_results(measures: pd.DataFrame, suite: Suite) -> dict[str, bool
     validation = batch.validate(expectations)
     results = {}
     for result in validation.results:
+        assert result.expectation_config is not None
         if result.exception_info and result.exception_info.get("raised_exception"):
             raise RuntimeError(f"the gate {suite.stage} could not judge {result.expectation_config.kwargs['column']}")
         results[result.expectation_config.kwargs["column"]] = bool(result.success)

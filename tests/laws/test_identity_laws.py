@@ -89,7 +89,14 @@ def test_the_order_of_rows_changes_nothing(staging_database, rows, order):
         outcomes.append(
             [
                 connection.execute(f"from identity.{table} order by all").fetchall()
-                for table in ("account_links", "edges", "households", "anchors", "demoted_identifiers", "account_events")
+                for table in (
+                    "account_links",
+                    "edges",
+                    "households",
+                    "anchors",
+                    "demoted_identifiers",
+                    "account_events",
+                )
             ]
         )
     assert outcomes[0] == outcomes[1]
@@ -124,7 +131,10 @@ def test_no_account_holds_two_given_names_or_two_birth_dates(staging_database, r
                 -- The orders of an unknown customer stay together, whoever they were sent to.
                 and not (account_links.feed = 'shop_orders' and records.customer_id is not null)
             group by account_id
-            having count(distinct given_name_key) > 1 or count(distinct given_initial) > 1 or count(distinct birth_key) > 1
+            having
+                count(distinct given_name_key) > 1
+                or count(distinct given_initial) > 1
+                or count(distinct birth_key) > 1
             """
         ).fetchall()
         == []
@@ -207,16 +217,18 @@ _VALUE = st.sampled_from([None, "x", "y"])
 )
 def test_a_guarded_union_holds_no_conflict_and_refuses_only_for_one(people, pairs, apart):
     attributes = dict(enumerate(people))
-    pairs = [(l, r, False) for l, r in pairs if l != r and l in attributes and r in attributes]
+    pairs = [(one, two, False) for one, two in pairs if one != two and one in attributes and two in attributes]
     apart = [pair for pair in apart if pair[0] != pair[1] and set(pair) <= set(attributes)]
     labels, reasons = guarded_union(attributes, pairs, apart)
     for one, other in combinations(attributes, 2):
         if labels[one] == labels[other]:
-            assert all(a is None or b is None or a == b for a, b in zip(attributes[one], attributes[other], strict=True))
+            assert all(
+                a is None or b is None or a == b for a, b in zip(attributes[one], attributes[other], strict=True)
+            )
             assert (one, other) not in apart
             assert (other, one) not in apart
-    assert all((labels[l] == labels[r]) or reason for (l, r, _), reason in zip(pairs, reasons, strict=True))
+    assert all((labels[one] == labels[two]) or reason for (one, two, _), reason in zip(pairs, reasons, strict=True))
     if not any(reasons):
-        graph = networkx.Graph([(l, r) for l, r, _ in pairs])
+        graph = networkx.Graph([(one, two) for one, two, _ in pairs])
         graph.add_nodes_from(attributes)
         assert labels == {n: min(c) for c in networkx.connected_components(graph) for n in c}

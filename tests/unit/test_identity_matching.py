@@ -215,7 +215,9 @@ def test_a_card_shown_several_times_a_day_for_weeks_is_a_cashiers(resolved):
     found = accounts(connection)
     assert not any(f"T{n}" in found for n in range(40))
     assert found["U0"] == found["K2"]
-    assert connection.execute("select type, reason from identity.demoted_identifiers").fetchall() == [("card", "over_used")]
+    assert connection.execute("select type, reason from identity.demoted_identifiers").fetchall() == [
+        ("card", "over_used")
+    ]
 
 
 def test_namesakes_without_a_common_identifier_are_two_accounts(resolved):

@@ -114,5 +114,7 @@ def test_an_account_without_records_is_retired_and_its_id_does_not_come_back(nig
 
 def test_an_id_says_nothing_of_the_person(night):
     connection = night([{"customer_id": "C1", **ANA}])
-    ((found,),) = connection.execute("select regexp_full_match(account_id, 'A[0-9A-F]{16}') from identity.anchors").fetchall()
+    ((found,),) = connection.execute(
+        "select regexp_full_match(account_id, 'A[0-9A-F]{16}') from identity.anchors"
+    ).fetchall()
     assert found

@@ -140,7 +140,10 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
             select tokens.*
             from tokens
             join (
-                select payment_token from identity_keys group by payment_token having count(*) <= {policy.token_max_uses}
+                select payment_token
+                from identity_keys
+                group by payment_token
+                having count(*) <= {policy.token_max_uses}
             ) using (payment_token)
         ),
         bare as (

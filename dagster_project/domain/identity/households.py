@@ -16,23 +16,39 @@ def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
     connection.execute(
         f"""
         create or replace temp table household_shares as
-        with accounts as (
-            select anchored.component, anchored.anchor_key, labels.contact_id
-            from identity_anchored as anchored join identity_labels as labels using (component)
+        with people as (
+            select labels.component, contacts.contact_id, address_key, family_name_key,
+                coalesce(postal_code, lower(strip_accents(city))) as town
+            from identity.contacts as contacts
+            join identity_labels as labels using (contact_id)
+            semi join identity_anchored as anchored on anchored.component = labels.component
+        ),
+        addresses as (
+            select address_key, town, family_name_key, component
+            from people
+            where address_key is not null and town is not null and family_name_key is not null
+            group by all
+        ),
+        shared_addresses as (
+            select address_key, town, family_name_key, row_number() over () as value_id
+            from addresses
+            group by address_key, town, family_name_key
+            having count(*) between 2 and {policy.household_max_accounts}
+        ),
+        shared_values as (
+            select value_id, type, component
+            from identity_uses_resolved join people using (contact_id)
+            where type in ('email', 'phone') and not is_demoted and contact_count > 1
+            group by value_id, type, component
+            qualify count(*) over (partition by value_id) between 2 and {policy.household_max_accounts}
         ),
         shares as (
-            select distinct 1 as rank, 'address_and_name' as reason, component, anchor_key,
-                address_key || '|' || coalesce(postal_code, lower(strip_accents(city))) || '|' || family_name_key as value
-            from accounts join identity.contacts using (contact_id)
-            where value is not null
+            select 1 as rank, 'address_and_name' as reason, value_id, component
+            from addresses join shared_addresses using (address_key, town, family_name_key)
             union all
-            select distinct case type when 'email' then 2 else 3 end, 'shared_' || type, component, anchor_key, cast(value_id as varchar)
-            from accounts join identity_uses_resolved using (contact_id)
-            where type in ('email', 'phone') and not is_demoted and contact_count > 1
+            select case type when 'email' then 2 else 3 end, 'shared_' || type, value_id, component from shared_values
         )
-        select *, first_value(component) over (partition by reason, value order by anchor_key) as head
-        from shares
-        qualify count(*) over (partition by reason, value) between 2 and {policy.household_max_accounts}
+        select rank, reason, component, min(component) over (partition by reason, value_id) as head from shares
         """
     )
     connection.execute(

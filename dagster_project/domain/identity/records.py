@@ -4,8 +4,8 @@ What belongs here: which source records speak of a person, what each says (its c
 that block, and which of its identifiers are usable. What does not: any comparison of two blocks.
 
 A contact block is everything a record says of who it is: the numbers of web account and card, e-mail, phone, name,
-birth date, address. Identical blocks are one contact, so that a million tickets become some thousands of contacts before
-anything is compared. The payment token is not part of it: it says which card paid, not who the person is.
+birth date, address. Identical blocks are one contact, so that a million tickets become some thousands of contacts
+before anything is compared. The payment token is not part of it: it says which card paid, not who the person is.
 """
 
 from datetime import date
@@ -82,8 +82,8 @@ def _address_key(column: str) -> str:
 def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
     """Write ``identity.records`` (one row per person-bearing record) and ``identity.contacts`` (one per block).
 
-    Reads ``staging.stg_*`` of the four feeds that speak of people. A birth date that is a default, lies in the future or
-    makes a person older than the policy allows has no key: it neither joins nor separates.
+    Reads ``staging.stg_*`` of the four feeds that speak of people. A birth date that is a default, lies in the future
+    or makes a person older than the policy allows has no key: it neither joins nor separates.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):

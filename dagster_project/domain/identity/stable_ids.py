@@ -157,8 +157,8 @@ def _give_new_ids(connection: DuckDBPyConnection) -> None:
 def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> None:
     """``merged``: an old account whose records went to another. ``retired``: one of which no record is left.
 
-    ``split``: a new account whose records were another's. ``created``: all other new accounts. A merge names an accepted
-    pair that bridges the two, a split the refused one, where there is one.
+    ``split``: a new account whose records were another's. ``created``: all other new accounts. A merge names an
+    accepted pair that bridges the two, a split the refused one, where there is one.
     """
     connection.execute(
         """
@@ -194,14 +194,15 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
     connection.execute(
         f"""
         create or replace table identity.account_events as
-        with accounts as (
+        with moved as (
+            select account_id from identity_changes where event in ('merged', 'split')
+            union select other_account_id from identity_changes where event in ('merged', 'split')
+        ),
+        accounts as (
             -- The account that a record has or had, where that account is one of a merge or split.
-            select feed, record_id, account_id
-            from (from last_account_links select feed, record_id, account_id
-                  union from identity.account_links select feed, record_id, account_id)
-            where account_id in (
-                select unnest([account_id, other_account_id]) from identity_changes where event in ('merged', 'split')
-            )
+            select feed, record_id, account_id from last_account_links semi join moved using (account_id)
+            union
+            select feed, record_id, account_id from identity.account_links semi join moved using (account_id)
         ),
         bridges as (
             select edges.decision, lefts.account_id as l, rights.account_id as r,
@@ -240,7 +241,9 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
         """
         create or replace table identity.account_redirects as
         with merges as (
-            select account_id as old_account_id, other_account_id as account_id from identity_changes where event = 'merged'
+            select account_id as old_account_id, other_account_id as account_id
+            from identity_changes
+            where event = 'merged'
         ),
         resolved as (
             select last.old_account_id, coalesce(merges.account_id, last.account_id) as account_id

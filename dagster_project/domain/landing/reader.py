@@ -58,8 +58,7 @@ def _sql(text: str | Path) -> str:
 
 
 def _first_line(path: Path) -> bytes:
-    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-    with opened as source:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
         try:
             start = source.read(_MOST_HEADER_BYTES)
         except (EOFError, OSError, zlib.error) as error:
@@ -101,10 +100,10 @@ def read_header(path: Path, feed: Feed) -> Header | None:
     return Header(names, delimiter, is_latin)
 
 
-def _copy_csv(
-    connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, header: Header, target: Path, *, is_latin: bool
-) -> int:
-    """Write the rows that can be read to ``target``, numbered 1, 2, ...; the others go to the table ``read_errors``."""
+def _load_csv(connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, header: Header, *, is_latin: bool) -> None:
+    """Read the file into ``read_rows``, whose row ids are the order of the file; what cannot be read goes to
+    ``read_errors``.
+    """
     columns = ", ".join(f"'c{position}': 'varchar'" for position in range(len(header.names)))
     positions = {name: position for position, name in enumerate(header.names)}
     values = ", ".join(
@@ -113,19 +112,17 @@ def _copy_csv(
     )
     for table in ("reject_errors", "reject_scans"):
         connection.execute(f"drop table if exists {table}")
-    ((count,),) = connection.execute(
+    connection.execute(
         f"""
-        copy (
-            select {values}, row_number() over () as line, null::varchar as _rule, null::varchar as _text
-            from read_csv(
-                {_sql(path)}, auto_detect = false, header = true, delim = '{header.delimiter}', quote = '"',
-                escape = '"', nullstr = '', encoding = '{"latin-1" if is_latin else "utf-8"}',
-                columns = {{{columns}}}, strict_mode = true, null_padding = false, store_rejects = true,
-                rejects_limit = 0
-            )
-        ) to {_sql(target)} (format parquet)
+        create or replace temp table read_rows as
+        select {values}
+        from read_csv(
+            {_sql(path)}, auto_detect = false, header = true, delim = '{header.delimiter}', quote = '"', escape = '"',
+            nullstr = '', encoding = '{"latin-1" if is_latin else "utf-8"}', columns = {{{columns}}},
+            strict_mode = true, null_padding = false, store_rejects = true, rejects_limit = 0
+        )
         """
-    ).fetchall()
+    )
     connection.execute(
         """
         create or replace temp table read_errors as
@@ -134,16 +131,19 @@ def _copy_csv(
         group by line
         """
     )
-    return count
 
 
 def _needs_repair(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    ((count, spans_lines),) = connection.execute(
-        "select count(*), coalesce(bool_or(text like '%' || chr(10) || '%'), false) from read_errors"
+    ((count, harmless),) = connection.execute(
+        """
+        select count(*), count(*) filter (where error_type in ('MISSING COLUMNS', 'TOO MANY COLUMNS'))
+        from read_errors
+        """
     ).fetchall()
     if not count:
         return False
-    if spans_lines or path.suffix == ".gz":
+    # After a broken quote the reader may swallow good rows, or drop all that follow, without a word.
+    if harmless < count or path.suffix == ".gz":
         return True
     with path.open("rb") as source:  # a blank line shifts the line numbers of the errors after it
         tail = b""
@@ -186,18 +186,17 @@ def _name_broken_lines(connection: duckdb.DuckDBPyConnection, repair: Repair) ->
 
 
 def _write_csv(
-    connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, header: Header, scratch: Path
-) -> tuple[Path, int, int, Repair]:
-    """Write the file's rows to a Parquet file in ``scratch``: its path, its rows, how many are refused, the repair."""
-    goods = scratch / "goods.parquet"
+    connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, header: Header, target: Path
+) -> tuple[int, int, Repair]:
+    """Write the file's rows to the Parquet file ``target``: how many there are, how many are refused, the repair."""
     repair = Repair()
     try:
-        count = _copy_csv(connection, path, feed, header, goods, is_latin=header.is_latin)
+        _load_csv(connection, path, feed, header, is_latin=header.is_latin)
         is_damaged = _needs_repair(connection, path)
     except duckdb.Error:
         is_damaged = True  # the repaired copy says what is wrong, line by line
     if is_damaged:
-        copy = scratch / "readable.csv"
+        copy = target.with_name("readable.csv")
         try:
             repair = write_readable_copy(
                 path,
@@ -207,36 +206,42 @@ def _write_csv(
                 column_count=len(header.names),
                 most_bytes=MOST_UNPACKED_BYTES,
             )
-            count = _copy_csv(connection, copy, feed, header, goods, is_latin=False)
+            _load_csv(connection, copy, feed, header, is_latin=False)
         except ValueError as error:
             raise Unreadable(f"{error}; ask for the file in parts") from error
         except duckdb.Error as error:
             raise Unreadable("it cannot be read as CSV; open it in an editor and look for binary content") from error
         _name_broken_lines(connection, repair)
-    ((errors,),) = connection.execute("select count(*) from read_errors").fetchall()
-    if not errors:
-        return goods, count, 0, repair
-    rows = scratch / "rows.parquet"
-    rules = " ".join(f"when '{error}' then '{rule}'" for error, rule in RULE_OF_ERROR.items())
-    # The k-th good row stands k + (errors before it) rows after the header. Before the i-th error, on line r, there are
-    # r - i good rows; so the errors before good row k are those with r - i < k.
-    connection.execute(
-        f"""
-        copy (
+    ((goods, errors),) = connection.execute(
+        "select (select count(*) from read_rows), (select count(*) from read_errors)"
+    ).fetchall()
+    if is_damaged and goods + errors != repair.record_count - 1:
+        raise Unreadable("it is damaged in a way that would lose good rows; ask for the file again")
+    _copy_rows(connection, target, has_errors=errors > 0)
+    connection.execute("drop table read_rows")
+    return goods + errors, errors, repair
+
+
+def _copy_rows(connection: duckdb.DuckDBPyConnection, target: Path, *, has_errors: bool) -> None:
+    rows = "select *, rowid + 1 as line, null::varchar as _rule, null::varchar as _text from read_rows"
+    if has_errors:
+        rules = " ".join(f"when '{error}' then '{rule}'" for error, rule in RULE_OF_ERROR.items())
+        # The k-th good row stands k + (errors before it) rows after the header. Before the i-th error, on line r, there
+        # are r - i good rows; so the errors before good row k are those with r - i < k.
+        rows = f"""
             with errors as (select line, line - row_number() over (order by line) as goods_before from read_errors),
             steps as (select goods_before, count(*) as here from errors group by goods_before),
             shifts as (
                 select goods_before + 1 as first_good, sum(here) over (order by goods_before) as shift from steps
-            )
-            select goods.* exclude (line), (goods.line + coalesce(shifts.shift, 0))::bigint as line
-            from read_parquet({_sql(goods)}) as goods
-            asof left join shifts on goods.line >= shifts.first_good
+            ),
+            goods as (select *, rowid + 1 as number from read_rows)
+            select goods.* exclude (number), (goods.number + coalesce(shifts.shift, 0))::bigint as line
+            from goods
+            asof left join shifts on goods.number >= shifts.first_good
             union all by name
             select line, case error_type {rules} else 'unreadable_line' end as _rule, text as _text from read_errors
-        ) to {_sql(rows)} (format parquet)
         """
-    )
-    return rows, count + errors, errors, repair
+    connection.execute(f"copy ({rows}) to {_sql(target)} (format parquet)")
 
 
 def _parquet_text(name: str, type_: str, dialect: str) -> str:
@@ -303,7 +308,7 @@ def read_file(connection: duckdb.DuckDBPyConnection, found: Delivery, path: Path
                 header = read_header(path, feed)
                 if header is None:
                     return replace(found, sha256=sha256, status="empty", message="the file is empty")
-                unfinished, row_count, rejected, repair = _write_csv(connection, path, feed, header, Path(scratch))
+                row_count, rejected, repair = _write_csv(connection, path, feed, header, unfinished)
                 names = header.names
                 status = "cut_off" if repair.is_cut_off else status
         except Unreadable as error:

@@ -1,14 +1,18 @@
 """Makes a damaged CSV file readable, so that one bad line costs one line.
 
-A stray quote swallows every line up to the next quote; mixed line ends, blank lines and Windows characters in a till
-file stop a strict reader or shift its line numbers. This module writes a plain UTF-8 copy in which each physical line
-that cannot be part of a record is replaced by a mark, and everything else stands as it was. It is only used for files
-that the fast reader has complained about.
+A stray quote swallows every line up to the next quote, or silently drops all that follow; mixed line ends, blank lines
+and Windows characters in a till file stop a strict reader or shift its line numbers. This module writes a plain UTF-8
+copy in which each physical line that cannot be part of a record is replaced by a mark, and everything else stands as it
+was. It is only used for files that the fast reader has complained about. Lines without a quote are copied in blocks;
+only those with one are looked at singly.
 """
 
 import csv
 import gzip
+import io
+import re
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +27,13 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass
 class Repair:
-    """What was found on the way: the text of each line that was replaced, in order, and how the file ended."""
+    """What was found on the way: the text of each line that was replaced, in order, and how the file ended.
 
+    ``record_count`` counts the records written, the header and the marks among them; ``last_piece`` is what stood
+    between the last line end and the cut.
+    """
+
+    record_count: int = 0
     broken_lines: list[str] = field(default_factory=list)
     is_cut_off: bool = False
     last_piece: bytes = b""
@@ -56,37 +65,106 @@ def _chunks(path: Path, repair: Repair, most_bytes: int) -> Iterator[bytes]:
                 yield chunk
 
 
-def _lines(chunks: Iterator[bytes], repair: Repair) -> Iterator[bytes]:
-    """Physical lines without their line end, whichever of the three it is; the piece before a cut goes to the repair."""
+def _as_utf8(text: bytes) -> bytes:
+    # Windows tills write cp1252, which is latin-1 but for 27 characters (€, œ, ’); the five bytes that it leaves open
+    # are read as latin-1.
+    try:
+        return text.decode("cp1252").encode()
+    except UnicodeDecodeError:
+        return "".join(_WINDOWS.get(letter, letter) for letter in text.decode("latin-1")).encode()
+
+
+_WINDOWS = {bytes([code]).decode("latin-1"): bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
+_WINDOWS = {letter: meant for letter, meant in _WINDOWS.items() if meant}
+
+
+def _blocks(chunks: Iterator[bytes], repair: Repair, is_latin: bool) -> Iterator[bytes]:
+    """The text as blocks of whole lines, each line ended by a line feed; the piece before a cut goes to the repair."""
     rest = b""
     for chunk in chunks:
         rest += chunk
         if rest.endswith(b"\r"):
             continue
-        *whole, rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        yield from whole
+        rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = rest.rfind(b"\n") + 1
+        if end:
+            yield _as_utf8(rest[:end]) if is_latin else rest[:end]
+            rest = rest[end:]
+    rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if repair.is_cut_off:
-        repair.last_piece = rest
-    else:
-        yield from rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n").split(b"\n")
+        repair.last_piece = _as_utf8(rest) if is_latin else rest
+    elif rest:
+        rest = rest if rest.endswith(b"\n") else rest + b"\n"
+        yield _as_utf8(rest) if is_latin else rest
 
 
-def _is_one_record(lines: list[bytes], delimiter: str, column_count: int) -> bool:
+def _width_of_record(lines: list[bytes], delimiter: str) -> int | None:
+    """How many values the lines hold if they are one well-quoted record, else None."""
     text = b"\n".join(lines).decode("utf-8", "replace")
     try:
-        rows = list(csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error:
-        return False
-    return len(rows) == 1 and len(rows[0]) == column_count
+        return None
+    return len(rows[0]) if len(rows) == 1 else None
 
 
-def _as_utf8(line: bytes) -> bytes:
-    # Windows tills write cp1252, which is latin-1 but for 27 characters (€, œ, ’); the five bytes that it leaves open
-    # are read as latin-1.
-    try:
-        return line.decode("cp1252").encode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1").encode()
+class _Copy:
+    """The copy while it is written: what has been kept, and the lines since one that left a quote open."""
+
+    def __init__(self, out: BinaryIO, repair: Repair, delimiter: str, column_count: int) -> None:
+        self._out, self._repair = out, repair
+        self._delimiter, self._column_count = delimiter, column_count
+        self.waiting: list[bytes] = []
+
+    def keep_lines(self, block: bytes) -> None:
+        """Lines without any quote: each is a record, but for the blank ones."""
+        if b"\n\n" in block or block.startswith(b"\n"):
+            block = re.sub(rb"\n+", b"\n", block).removeprefix(b"\n")
+        self._repair.record_count += block.count(b"\n")
+        self._out.write(block)
+
+    def _keep_record(self, lines: list[bytes]) -> None:
+        self._repair.record_count += 1
+        self._out.write(b"\n".join(lines) + b"\n")
+
+    def give_up(self, line: bytes) -> None:
+        self._repair.broken_lines.append(line.decode("utf-8", "replace"))
+        self._keep_record([BROKEN_LINE_MARK])
+
+    def look_at(self, line: bytes) -> None:
+        """A line with a quote, or one after a line that left a quote open."""
+        todo = deque([line])
+        while todo:
+            line = todo.popleft()
+            opens = line.count(b'"') % 2 == 1
+            if not self.waiting:
+                if opens:
+                    self.waiting = [line]
+                elif b'"' in line and _width_of_record([line], self._delimiter) is None:
+                    self.give_up(line)
+                elif line:
+                    self._keep_record([line])
+                continue
+            self.waiting.append(line)
+            if opens and _width_of_record(self.waiting, self._delimiter) == self._column_count:
+                self._keep_record(self.waiting)
+                self.waiting = []
+            elif opens or len(self.waiting) > LONGEST_RECORD_LINES:
+                todo.extendleft(reversed(self._give_up_first()))
+
+    def _give_up_first(self) -> list[bytes]:
+        first, *others = self.waiting
+        self.waiting = []
+        self.give_up(first)
+        return others
+
+    def finish(self) -> None:
+        """Whatever still waits for its closing quote at the end will never see it."""
+        while self.waiting:
+            for line in self._give_up_first():
+                self.look_at(line)
+        if self._repair.last_piece:
+            self.give_up(self._repair.last_piece)
 
 
 def write_readable_copy(
@@ -99,42 +177,22 @@ def write_readable_copy(
     """
     repair = Repair()
     with target.open("wb") as out:
-
-        def give_up(line: bytes) -> None:
-            repair.broken_lines.append(line.decode("utf-8", "replace"))
-            out.write(BROKEN_LINE_MARK + b"\n")
-
-        waiting: list[bytes] = []  # the lines since one that opened a quote and did not close it
-        todo: list[bytes] = []
-        source = _lines(_chunks(path, repair, most_bytes), repair)
-        while True:
-            if todo:
-                line = todo.pop()
-            else:
-                read = next(source, None)
-                if read is None:
-                    if not waiting:
+        copy = _Copy(out, repair, delimiter, column_count)
+        for block in _blocks(_chunks(path, repair, most_bytes), repair, is_latin):
+            position = 0
+            while position < len(block):
+                if copy.waiting:
+                    end = block.index(b"\n", position)
+                    copy.look_at(block[position:end])
+                else:
+                    quote = block.find(b'"', position)
+                    if quote < 0:
+                        copy.keep_lines(block[position:])
                         break
-                    give_up(waiting[0])
-                    todo.extend(reversed(waiting[1:]))
-                    waiting = []
-                    continue
-                line = _as_utf8(read) if is_latin else read
-            has_open_quote = line.count(b'"') % 2 == 1
-            if not waiting:
-                if has_open_quote:
-                    waiting = [line]
-                elif line.strip():
-                    out.write(line + b"\n")
-                continue
-            waiting.append(line)
-            if has_open_quote and _is_one_record(waiting, delimiter, column_count):
-                out.write(b"\n".join(waiting) + b"\n")
-                waiting = []
-            elif has_open_quote or len(waiting) > LONGEST_RECORD_LINES:
-                give_up(waiting[0])
-                todo.extend(reversed(waiting[1:]))
-                waiting = []
-        if repair.last_piece:
-            give_up(repair.last_piece)
+                    start = block.rfind(b"\n", position, quote) + 1 or position
+                    copy.keep_lines(block[position:start])
+                    end = block.index(b"\n", quote)
+                    copy.look_at(block[start:end])
+                position = end + 1
+        copy.finish()
     return repair

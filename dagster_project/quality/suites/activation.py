@@ -39,7 +39,7 @@ def suite() -> Suite:
             zero(
                 "each_file_holds_its_members",
                 "row_count::bigint - member_count::bigint",
-                "The file holds other people than the audience: a file was changed or lost between writing and reading.",
+                "The file holds other people than the audience: it was changed or lost between writing and reading.",
             ),
             zero("headers_are_what_the_platform_wants", "(not is_header_right::boolean)::integer", again),
             zero("no_file_is_unexpected", "(not is_expected::boolean)::integer", again),

@@ -20,12 +20,14 @@ _STATEMENTS = """
         union all
         select 'email', people.email, given.purpose, given.channel, given.status, given.occurred_at
         from given
-        join staging.stg_shop_customers as people on given.key_type = 'customer_id' and given.key_value = people.customer_id
+        join staging.stg_shop_customers as people
+            on given.key_type = 'customer_id' and given.key_value = people.customer_id
         where people.email is not null
         union all
         select 'phone', people.phone, given.purpose, given.channel, given.status, given.occurred_at
         from given
-        join staging.stg_shop_customers as people on given.key_type = 'customer_id' and given.key_value = people.customer_id
+        join staging.stg_shop_customers as people
+            on given.key_type = 'customer_id' and given.key_value = people.customer_id
         where people.phone is not null
         union all
         select 'email', people.email, given.purpose, given.channel, given.status, given.occurred_at
@@ -88,7 +90,9 @@ def suite(has_previous: bool) -> Suite:
                         max(statements.occurred_at) as occurred_at,
                         max(statements.occurred_at) filter (where statements.status = 'granted') as granted_at,
                         max(statements.occurred_at) filter (where statements.status <> 'granted') as refused_at
-                    from (select distinct destination, identifier_type, identifier, purpose, channel from points) as points
+                    from (
+                        select distinct destination, identifier_type, identifier, purpose, channel from points
+                    ) as points
                     left join statements
                         on statements.identifier_type = points.identifier_type
                         and statements.identifier = points.identifier
@@ -175,8 +179,8 @@ def suite(has_previous: bool) -> Suite:
             Statement(
                 "no_audience_jumps",
                 change,
-                "An audience has less than a tenth or more than ten times of the people of the last release; the number "
-                "is the ratio. If that is meant, run with --accept audience --because «…».",
+                "An audience has less than a tenth or more than ten times of the people of the last release; the "
+                "number is the ratio. If that is meant, run with --accept audience --because «…».",
                 least=0.1,
                 most=10,
             ),

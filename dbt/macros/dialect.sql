@@ -75,7 +75,7 @@
 {#- A fingerprint of several columns that does not change with the engine's version, for ranking by content. -#}
 {% macro content_hash(columns) -%}
     md5(concat_ws('|', {% for column in columns -%}
-        coalesce(cast({{ column }} as {{ dbt.type_string() }}), '∅'){{ ', ' if not loop.last }}
+        coalesce(cast({{ column }} as string), '∅'){{ ', ' if not loop.last }}
     {%- endfor %}))
 {%- endmacro %}
 

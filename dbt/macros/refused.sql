@@ -38,7 +38,7 @@
 {% macro problem_values(feed) -%}
     {%- if not execute -%}
     {#- At parse time dbt only needs to see what is read. -#}
-    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers') ~ source('staging', 'country_names')) }}
+    {{ return('select * from ' ~ [source('landing', feed), source('staging', 'phone_numbers'), source('staging', 'country_names')] | join(', ')) }}
     {%- endif -%}
     {%- set dialect = contract_feed(feed).config.meta.dialect -%}
     {%- set columns = contract_columns(feed) -%}
@@ -99,7 +99,7 @@
 {#- One row per line of a feed whose header has not come. -#}
 {% macro lines_without_header(feed, header) -%}
     {%- if not execute -%}
-    {{ return(source('landing', feed) ~ source('staging', 'phone_numbers') ~ source('staging', 'country_names')) }}
+    {{ return('select * from ' ~ [source('landing', feed), source('staging', 'phone_numbers'), source('staging', 'country_names')] | join(', ')) }}
     {%- endif -%}
     {%- set keys = contract_feed(feed).config.meta.key -%}
     select

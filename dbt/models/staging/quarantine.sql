@@ -31,9 +31,9 @@ unreadable_rows as (
         feed,
         file_no,
         line,
-        cast(null as {{ dbt.type_string() }}) as record_id,
+        cast(null as string) as record_id,
         rule,
-        cast(null as {{ dbt.type_string() }}) as column_name,
+        cast(null as string) as column_name,
         case rule
             when 'wrong_column_count'
                 then 'the row has more or fewer values than the header has names; look for a separator inside a value'
@@ -60,7 +60,7 @@ waiting_lines as (
         headerless_lines.line,
         headerless_lines.record_id,
         'header_missing' as rule,
-        cast(null as {{ dbt.type_string() }}) as column_name,
+        cast(null as string) as column_name,
         'the header of this line has not come; the line counts as soon as it does' as message
     from headerless_lines
     left join refused_values

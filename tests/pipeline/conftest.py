@@ -1,0 +1,174 @@
+"""A home with one release, built once for all tests and copied by each that works in it."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from dagster_project import transform
+from dagster_project.nightly import Night, run_night
+from dagster_project.settings import Settings
+from dagster_project.warehouse import Warehouse
+
+PERSONS = 150
+SEED = 1
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What a run tells its child processes through the environment must not reach the next test."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("COCANAL_", "DAGSTER_HOME"))]:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    with _own_environment():
+        yield
+
+
+def _settings(home: Path) -> Settings:
+    return Settings(home=home, threads=1, memory_limit="1GB")
+
+
+@pytest.fixture(scope="session")
+def parsed_models() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def one_parse(monkeypatch: pytest.MonkeyPatch, parsed_models: dict[str, Any]) -> None:
+    """dbt reads the project once, not once for each of the homes: that is seconds a test."""
+    parse = transform._loaded_manifest
+
+    def parsed(fingerprint: str, target: Path) -> Any:
+        if fingerprint not in parsed_models:
+            parsed_models[fingerprint] = parse(fingerprint, target)
+        return parsed_models[fingerprint]
+
+    monkeypatch.setattr(transform, "_loaded_manifest", parsed)
+
+
+@pytest.fixture(scope="session")
+def settings_of() -> Callable[[Path], Settings]:
+    return _settings
+
+
+@pytest.fixture(scope="session")
+def deliveries(retailer: Any) -> Any:
+    """Ten days of a small retailer, and a feed that brings a hundred rows each day."""
+    found = dict(retailer(SEED, PERSONS).deliveries)
+    for day in retailer.DAYS:
+        found["web_events", day] = [
+            {
+                "event_id": f"W{day:%d}{n:03d}",
+                "session_id": f"V{n % 40}",
+                "event": "visit",
+                "occurred_at": f"{day - timedelta(days=1)}T12:00:00Z",
+            }
+            for n in range(100)
+        ]
+    return found
+
+
+def _built(home: Path, deliveries: Any, supplier: Any) -> None:
+    settings = _settings(home)
+    supplier(settings.landing).deliver_all(deliveries)
+    night = run_night(settings)
+    assert night.outcome == "released", night.sentences
+
+
+@pytest.fixture(scope="session")
+def base_home(tmp_path_factory: pytest.TempPathFactory, deliveries: Any, supplier: Any) -> Path:
+    """A home whose one release was made from all deliveries in one night. Read it, do not change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # one folder for all workers: the first builds, the others wait
+    home = shared / "base_home"
+    with (shared / "base_home.lock").open("w") as lock, _own_environment():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "whole").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            _built(home, deliveries, supplier)
+            (home / "whole").touch()
+    return home
+
+
+@pytest.fixture
+def home(base_home: Path, tmp_path: Path) -> Path:
+    """A home of the test's own, with the release of ``base_home``."""
+    return shutil.copytree(base_home, tmp_path / "home", symlinks=True)
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in memory for the runs of this test, so that its events can be read and cost little."""
+    with dg.DagsterInstance.ephemeral() as found:
+        monkeypatch.setattr("dagster_project.nightly.open_instance", lambda settings: nullcontext(found))
+        yield found
+
+
+class BrokenInto(Warehouse):
+    """A warehouse in which something happens at the start of one session, such as that of ``account gate``."""
+
+    def __init__(self, settings: Settings, purpose: str, happen: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+        super().__init__(settings)
+        self._purpose = purpose
+        self._happen = happen
+
+    @contextmanager
+    def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with super().session(purpose) as connection:
+            if purpose == self._purpose:
+                self._happen(connection)
+            yield connection
+
+
+@pytest.fixture(scope="session")
+def broken_into() -> type[BrokenInto]:
+    return BrokenInto
+
+
+def _bytes_of(folder: Path) -> dict[str, str]:
+    """Every file and link under a folder, with a hash of its bytes and its mode, or where it leads."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return found
+
+
+@pytest.fixture(scope="session")
+def published() -> Callable[[Path], dict[str, str]]:
+    """What people can see of a home's releases: all but the folder in which a run builds."""
+
+    def read(home: Path) -> dict[str, str]:
+        return {name: what for name, what in _bytes_of(home / "releases").items() if not name.startswith(".building-")}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def run_in(settings_of: Callable[[Path], Settings]) -> Callable[..., Night]:
+    def run(home: Path, **asked: Any) -> Night:
+        return run_night(settings_of(home), **asked)
+
+    return run

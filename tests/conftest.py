@@ -102,6 +102,9 @@ def supplier() -> type[Supplier]:
     return Supplier
 
 
+BROKEN = "31/02/20,20"  # no moment and no amount in any notation
+
+
 class Retailer:
     """A small random retailer, made to be awkward: a function of its seed.
 
@@ -117,6 +120,7 @@ class Retailer:
     def __init__(self, seed: int, persons: int) -> None:
         self.draw = random.Random(seed)
         self.deliveries: Deliveries = {}
+        self.persons: dict[tuple[str, str], int] = {}  # who stands behind each record of a person
         self._number = 0
         for day in (self.DAYS[0], self.DAYS[-1]):
             self.deliveries["stores", day] = [
@@ -140,7 +144,7 @@ class Retailer:
         moment = datetime(day.year, day.month, day.day, hour, tzinfo=_PARIS)
         return moment.astimezone(self.draw.choice((_PARIS, UTC, ZoneInfo("America/New_York"))))
 
-    def _deliver(self, feed: str, row: dict[str, Any], moment: datetime, is_dirty: bool = True) -> None:
+    def _deliver(self, feed: str, row: dict[str, Any], moment: datetime, is_dirty: bool = True) -> date:
         earliest = moment.astimezone(_PARIS).date()
         days = [day for day in self.DAYS if day >= earliest] or [self.LAST]
         day = self.draw.choice(days)
@@ -151,7 +155,8 @@ class Retailer:
         elif is_dirty and chance < 0.045:  # a row of its own that cannot be read
             columns = feeds()[feed].columns
             broken = self.draw.choice([c.name for c in columns if c.mandatory and c.type in ("moment", "amount")])
-            self.deliveries[feed, day].append({**row, feeds()[feed].key[0]: self._next("X"), broken: "31/02/20,20"})
+            self.deliveries[feed, day].append({**row, feeds()[feed].key[0]: self._next("X"), broken: BROKEN})
+        return day
 
     def _word(self) -> str:
         return "".join(self.draw.choice("abcdefghijklmnoprstuvz") for _ in range(8)).capitalize()
@@ -175,6 +180,9 @@ class Retailer:
         card = f"29{n:06d}" if kind != "account" else None
         account = f"C{n:05d}" if kind != "card" else None
         keys: list[tuple[str, str]] = [("email", mail) for mail in emails] + [("phone", phone)]
+        for feed, record in (("shop_customers", account), ("shop_customers", f"D{n:05d}"), ("loyalty_members", card)):
+            if record:
+                self.persons[feed, record] = n
         if account:
             keys.append(("customer_id", account))
             row = {
@@ -208,9 +216,9 @@ class Retailer:
             self._deliver("loyalty_members", row, row["enrolled_at"])
         channel = draw.choice(("store", "online"))
         for _ in range(draw.randrange(1, 4)):
-            self._buy(channel, draw.randrange(100, 600), account, card, emails[0], person)
+            self._buy(n, channel, draw.randrange(100, 600), account, card, emails[0], person)
         for channel in ("store", "online"):
-            self._buy(channel, draw.randrange(1, 80), account, card, emails[0], person)
+            self._buy(n, channel, draw.randrange(1, 80), account, card, emails[0], person)
         for _ in range(draw.choice((0, 2, 4, 8))):
             self._say(keys)
         if draw.random() < 0.3:
@@ -245,8 +253,9 @@ class Retailer:
             # The last is of tomorrow: a till or a form whose clock is ahead.
             "occurred_at": self._at(*draw.choice(((2, 12), (2, 12), (5, 12), (30, 12), (0, 23), (-1, 0)))),
         }
-        self._deliver("consents", consent, consent["occurred_at"])
-        if draw.random() < 0.1:  # the same statement comes again, corrected
+        is_corrected = draw.random() < 0.1
+        day = self._deliver("consents", consent, consent["occurred_at"], is_dirty=not is_corrected)
+        if is_corrected and day < self.LAST:
             corrected = {**consent, "status": draw.choice(("granted", "denied"))}
             self.deliveries.setdefault(("consents", self.LAST), []).append(corrected)
 
@@ -281,7 +290,14 @@ class Retailer:
         return total, lines
 
     def _buy(
-        self, channel: str, days_ago: int, account: str | None, card: str | None, email: str, person: dict[str, Any]
+        self,
+        n: int,
+        channel: str,
+        days_ago: int,
+        account: str | None,
+        card: str | None,
+        email: str,
+        person: dict[str, Any],
     ) -> None:
         draw = self.draw
         moment = self._at(days_ago, draw.randrange(9, 20))
@@ -331,6 +347,7 @@ class Retailer:
                 for line in back_lines:
                     line.pop("unit_price")
                     self._deliver("shop_refund_lines", line, moment)
+        self.persons[header, row[feeds()[header].key[0]]] = n
         self._deliver(header, row, moment)
         for line in lines:
             self._deliver(details, line, moment)
@@ -339,3 +356,9 @@ class Retailer:
 @pytest.fixture(scope="session")
 def retailer() -> type[Retailer]:
     return Retailer
+
+
+@pytest.fixture(scope="session")
+def broken_value() -> str:
+    """What stands in a value that cannot be read, in the rows of ``retailer``."""
+    return BROKEN

@@ -1,0 +1,225 @@
+"""Nobody is in an audience file without a granted consent, and nobody who asked to be forgotten or objected.
+
+The oracle is written from the source contract alone: it reads the rows that were delivered, and no table or SQL of the
+pipeline. The pipeline is asked only which account a line was written for, and which records are that account's.
+"""
+
+import csv
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+PERSONS = 250
+DESTINATIONS = {
+    # destination: (purpose, channel)
+    "email_tool": ("prospecting", "email"),
+    "google_customer_match": ("ad_match_search", "any"),
+    "meta_custom_audience": ("ad_match_social", "any"),
+}
+Identifier = tuple[str, str]
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def standard(kind: str, value: str | None) -> str | None:
+    """An e-mail or phone as it is compared: case and blanks do not matter, nor how the country is written."""
+    if value is None:
+        return None
+    if kind == "email":
+        return value.strip().lower()
+    digits = value.replace(" ", "")
+    return digits if digits.startswith("+") else "+33" + digits[1:]
+
+
+class Oracle:
+    """Who may be sent what, by the contract."""
+
+    def __init__(self, retailer: Any, broken: str) -> None:
+        self._as_of: date = retailer.LAST
+        self._rows = {
+            feed: self._in_force(retailer.deliveries, feed, broken, key)
+            for feed, key in (
+                ("shop_customers", "customer_id"),
+                ("loyalty_members", "card_id"),
+                ("shop_orders", "order_id"),
+                ("pos_tickets", "ticket_id"),
+                ("consents", "consent_id"),
+                ("message_events", "event_id"),
+                ("privacy_requests", "request_id"),
+            )
+        }
+        self._statements: dict[tuple[Identifier, str], list[tuple[str, str, datetime]]] = defaultdict(list)
+        self._listen()
+        self.held: dict[int, set[Identifier]] = defaultdict(set)
+        for (feed, record), person in retailer.persons.items():
+            row = self._rows[feed].get(record, {})
+            self.held[person] |= {
+                (kind, value) for kind in ("email", "phone") if (value := standard(kind, row.get(kind))) is not None
+            }
+            if feed in ("shop_customers", "loyalty_members") and row:
+                self.held[person].add(self._address(row))
+        self.refusing = {person for person in set(retailer.persons.values()) if self._refuses(person, retailer)}
+
+    def _in_force(self, deliveries: Any, feed: str, broken: str, key: str) -> dict[str, dict[str, Any]]:
+        """Of each key, the greatest ``updated_at``, then the latest delivery; a row that cannot be read is none."""
+        found: dict[str, tuple[Any, dict[str, Any]]] = {}
+        for (name, day), rows in sorted(deliveries.items()):
+            for row in rows if name == feed else ():
+                if broken in row.values():
+                    continue
+                rank = (row["updated_at"],) if "updated_at" in row else ()
+                if row[key] not in found or found[row[key]][0] <= (*rank, day):
+                    found[row[key]] = ((*rank, day), row)
+        return {record: row for record, (_, row) in found.items()}
+
+    @staticmethod
+    def _address(row: dict[str, Any]) -> Identifier:
+        return "post", f"{row['address_line1']} {row['postal_code']}"
+
+    def _reached(self, key_type: str, key_value: str) -> Iterable[Identifier]:
+        """The identifiers that a statement keyed like this is about."""
+        if key_type in ("email", "phone"):
+            yield key_type, standard(key_type, key_value) or ""
+            return
+        row = self._rows["shop_customers" if key_type == "customer_id" else "loyalty_members"].get(key_value)
+        if row is None:
+            return
+        yield self._address(row)
+        for kind in ("email", "phone"):
+            if (value := standard(kind, row["" + kind])) is not None:
+                yield kind, value
+
+    def _listen(self) -> None:
+        for row in self._rows["consents"].values():
+            for identifier in self._reached(row["key_type"], row["key_value"]):
+                self._statements[identifier, row["purpose"]].append((row["channel"], row["status"], row["occurred_at"]))
+        for row in self._rows["message_events"].values():
+            if row["event"] in ("unsubscribed", "complained"):
+                address = ("email", standard("email", row["address"]) or "")
+                self._statements[address, "prospecting"].append((row["channel"], "withdrawn", row["occurred_at"]))
+
+    def permits(self, identifier: Identifier, purpose: str, channel: str) -> bool:
+        """Unknown is no; the latest statement counts, at one instant the more restrictive; no grant of tomorrow."""
+        said = [
+            (moment, status != "granted")
+            for on, status, moment in self._statements[identifier, purpose]
+            if on in (channel, "any")
+            and (status != "granted" or moment.astimezone(ZoneInfo("Europe/Paris")).date() <= self._as_of)
+        ]
+        return bool(said) and not max(said)[1]
+
+    def _refuses(self, person: int, retailer: Any) -> bool:
+        records = {
+            ("customer_id" if feed == "shop_customers" else "card_id", record)
+            for (feed, record), owner in retailer.persons.items()
+            if owner == person and feed in ("shop_customers", "loyalty_members")
+        }
+        for row in self._rows["privacy_requests"].values():
+            key = (row["key_type"], row["key_value"])
+            if key[0] in ("email", "phone"):
+                key = (key[0], standard(*key) or "")
+            if row["kind"] in ("erasure", "objection") and key in records | self.held[person]:
+                return True
+        return False
+
+    def is_bounced(self, address: str) -> bool:
+        return any(
+            row["event"] == "bounced" and standard("email", row["address"]) == address
+            for row in self._rows["message_events"].values()
+        )
+
+
+def test_nobody_is_in_a_file_without_consent_or_against_their_will(
+    tmp_path: Path, retailer: Any, supplier: Any, walk: Any, broken_value: str
+) -> None:
+    lines_seen: dict[str, int] = defaultdict(int)
+
+    # Each example is a retailer of its own with some hundred people, for three destinations: thousands of decisions.
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @given(seed=st.integers(0, 2**32))
+    def holds(seed: int) -> None:
+        home = tmp_path / "home"
+        shutil.rmtree(home, ignore_errors=True)
+        shop = retailer(seed, PERSONS)
+        supplier(home / "landing").deliver_all(shop.deliveries)
+        oracle = Oracle(shop, broken_value)
+        with walk(home, shop.LAST) as connection:
+            for destination in DESTINATIONS:
+                lines_seen[destination] += _judge(connection, home, shop, oracle, destination)
+            _nobody_is_left_out(connection, shop, oracle)
+
+    holds()
+    assert all(lines_seen[destination] > 50 for destination in DESTINATIONS), "the law was hardly put to the test"
+
+
+def _people(connection: Any, shop: Any) -> dict[str, set[int]]:
+    people: dict[str, set[int]] = defaultdict(set)
+    for account, feed, record in connection.execute(
+        "select account_id, feed, record_id from identity.account_links"
+    ).fetchall():
+        if (feed, record) in shop.persons:
+            people[account].add(shop.persons[feed, record])
+    return people
+
+
+def _judge(connection: Any, home: Path, shop: Any, oracle: Oracle, destination: str) -> int:
+    """Every line of every file of a destination; returns how many there are."""
+    purpose, channel = DESTINATIONS[destination]
+    people = _people(connection, shop)
+    written = []
+    for path in sorted((home / "audiences").glob(f"*/{destination}.csv")):
+        with path.open(encoding="utf-8", newline="") as lines:
+            header, *rows = csv.reader(lines)
+        written += [(path.parent.name, tuple(row)) for row in rows]
+    accounts = connection.execute(
+        "select account_id, audience, cells from activation.file_rows where destination = $1", [destination]
+    ).fetchall()
+    assert sorted(written) == sorted((audience, tuple(cell or "" for cell in cells)) for _, audience, cells in accounts)
+    for account, _, cells in accounts:
+        assert people[account], "a line for nobody"
+        assert not people[account] & oracle.refusing, "someone who asked for erasure or objected is in a file"
+        held = set().union(*(oracle.held[person] for person in people[account]))
+        allowed = {identifier for identifier in held if oracle.permits(identifier, purpose, channel)}
+        named = {name: [] for name in header}
+        for name, cell in zip(header, cells, strict=True):
+            named[name] += [cell] if cell else []
+        emails = {value for kind, value in allowed if kind == "email"}
+        phones = {value for kind, value in allowed if kind == "phone"}
+        if destination == "email_tool":
+            assert set(named["email"]) <= emails
+            assert len(named["email"]) == 1
+            continue
+        email, phone, name = ("Email", "Phone", "First Name") if "Email" in named else ("email", "phone", "fn")
+        plus = "+" if email == "Email" else ""
+        assert set(named[email]) <= {sha256(value) for value in emails}
+        assert set(named[phone]) <= {sha256(plus + value[1:]) for value in phones}
+        if named[name] or named.get("Zip") or named.get("zip"):
+            assert any(kind == "post" for kind, _ in allowed), "a name and postcode without the consent of an address"
+        assert named[email] or named[phone] or named[name]
+    return len(accounts)
+
+
+def _nobody_is_left_out(connection: Any, shop: Any, oracle: Oracle) -> None:
+    """The other side: who qualified, consented by e-mail and refused nothing is a member, treated or held out."""
+    people = _people(connection, shop)
+    members = set(
+        connection.execute("select audience, account_id from audience.members where destination = 'email_tool'").fetchall()
+    )
+    for audience, account in connection.execute(
+        "select audience, account_id from audience.candidates where destination = 'email_tool'"
+    ).fetchall():
+        held = set().union(*(oracle.held[person] for person in people[account]))
+        addresses = {value for kind, value in held if kind == "email" and not oracle.is_bounced(value)}
+        is_permitted = any(oracle.permits(("email", value), "prospecting", "email") for value in addresses)
+        if is_permitted and not people[account] & oracle.refusing:
+            assert (audience, account) in members

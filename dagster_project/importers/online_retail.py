@@ -348,7 +348,7 @@ def _deliver(connection: duckdb.DuckDBPyConnection, landing: Path) -> Iterator[s
                 """
             )
             unfinished.replace(folder / FILE_NAME)
-        yield f"{name}: {_number(sum(count for _, count in days))} rows in {_number(len(days))} deliveries"
+        yield f"{name}: rows {_number(sum(count for _, count in days))}, deliveries {_number(len(days))}"
 
 
 def _summary(connection: duckdb.DuckDBPyConnection) -> str:

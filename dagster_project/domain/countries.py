@@ -7,7 +7,16 @@ from babel import Locale
 # The languages of France's neighbours and of most exports.
 LANGUAGES = ("fr", "en", "de", "es", "it", "nl", "pt")
 # What exports write and no dictionary holds.
-_OTHER_NAMES = {"EIRE": "IE", "UK": "GB", "USA": "US", "U.S.A.": "US", "FRA": "FR", "RSA": "ZA", "HOLLAND": "NL"}
+_OTHER_NAMES = {
+    "EIRE": "IE",
+    "FRA": "FR",
+    "HOLLAND": "NL",
+    "HONG KONG": "HK",
+    "RSA": "ZA",
+    "UK": "GB",
+    "U.S.A.": "US",
+    "USA": "US",
+}
 
 
 def country_names() -> dict[str, str]:

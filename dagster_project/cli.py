@@ -79,7 +79,7 @@ _STEPS = {
     "dictionaries": "staging: dictionaries",
     "staging_models": "staging",
     "drift": "segment: drift",
-    "current": "release: pointer moved",
+    "release__current": "release: pointer moved",
 }
 
 
@@ -237,10 +237,11 @@ def _print_summary(settings: Settings) -> None:
             f"audience {audience}",
             f"{destination}: {_number(treated)} to contact, {_number(holdout)} held out, {_number(excluded)} excluded",
         )
-    table.add_row("release folder", str(found.directory))
-    table.add_row("report", str(found.directory / "report" / "index.html"))
-    table.add_row("look at it", f"make ui, or: cocanal ui --home {settings.home}")
     console.print(table)
+    # Outside the table, so that a terminal breaks no path.
+    console.print(f"release folder  {found.directory}", soft_wrap=True)
+    console.print(f"report          {found.directory / 'report' / 'index.html'}", soft_wrap=True)
+    console.print(f"look at it      make ui, or: cocanal ui --home {settings.home}", soft_wrap=True)
 
 
 @app.command()

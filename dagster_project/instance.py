@@ -33,6 +33,8 @@ retention:
 
 def prepare_instance(settings: Settings) -> Path:
     """Make Dagster's home, with its configuration where it is missing; returns the folder."""
+    # Whatever this process and its runs write, nobody but the owner and the group may read.
+    os.umask(0o027)
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = home / "dagster.yaml"

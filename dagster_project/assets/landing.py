@@ -80,6 +80,11 @@ def _open_build(
     return build_id
 
 
+def _released_files(settings: Settings) -> set[tuple[str, str]]:
+    current = release.current_release(settings.home)
+    return {(entry["file"], entry["sha256"]) for entry in current.manifest()["inputs"]} if current else set()
+
+
 def _is_nothing_new(settings: Settings, intake: Intake, as_of: date) -> bool:
     current = release.current_release(settings.home)
     return current is not None and current.manifest()["fingerprint"] == fingerprint(
@@ -129,6 +134,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             connect=warehouse.scratch,
             workers=settings.threads,
             progress=progress,
+            released=_released_files(settings),
         )
         for stranger in intake.strangers:
             context.log.warning(f"{stranger.path}: {stranger.message}")

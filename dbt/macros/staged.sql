@@ -54,19 +54,10 @@
         having count(*) > 1
     ),
 
-    ranked as (
+    contested as (
         select
             accepted.*,
-            row_number() over (
-                partition by {% for key in keys %}accepted.{{ key }}{{ ', ' if not loop.last }}{% endfor %}
-                order by
-                    {%- if meta.get('version') %}
-                    accepted.{{ meta.version }} desc,
-                    {%- endif %}
-                    accepted.file_no desc,
-                    {{ content_hash(others) }} desc,
-                    accepted.line asc
-            ) as place
+            {{ content_hash(others) }} as content
         from accepted
         where exists (
             select 1
@@ -78,8 +69,32 @@
         )
     ),
 
+    ranked as (
+        select
+            *,
+            row_number() over (
+                partition by {{ keys | join(', ') }}
+                order by
+                    {%- if meta.get('version') %}
+                    {{ meta.version }} desc,
+                    {%- endif %}
+                    file_no desc,
+                    content desc,
+                    line asc
+            ) as place,
+            count(*) over (partition by {{ keys | join(', ') }}) as key_row_count,
+            count(*) over (partition by {{ keys | join(', ') }}, content) as content_row_count,
+            count(*) over (partition by {{ keys | join(', ') }}, file_no) as file_row_count,
+            count(*) over (partition by {{ keys | join(', ') }}, file_no, content) as file_content_row_count
+        from contested
+    ),
+
     counted as (
-        select {{ names | join(', ') }}, delivered_on, file_no, line
+        select
+            {{ names | join(', ') }}, delivered_on, file_no, line,
+            cast(0 as bigint) as identical_row_count,
+            cast(0 as bigint) as superseded_row_count,
+            cast(0 as bigint) as conflicting_row_count
         from accepted
         where not exists (
             select 1
@@ -90,7 +105,11 @@
                 {%- endfor %}
         )
         union all
-        select {{ names | join(', ') }}, delivered_on, file_no, line
+        select
+            {{ names | join(', ') }}, delivered_on, file_no, line,
+            content_row_count - 1 as identical_row_count,
+            key_row_count - content_row_count as superseded_row_count,
+            file_row_count - file_content_row_count as conflicting_row_count
         from ranked
         where place = 1
     )

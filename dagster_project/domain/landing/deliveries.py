@@ -97,9 +97,9 @@ def find(landing: Path, until: date | None = None) -> tuple[list[Delivery], list
 
 
 def newest_date(landing: Path, register: Path) -> date | None:
-    """The newest day of delivery that landing or the register knows; None where nothing was ever delivered."""
+    """The newest day of delivery in landing; where landing is empty, that of the register; None where both are."""
     days = [delivery.delivered_on for delivery in find(landing)[0]]
-    days += [delivery.delivered_on for delivery in read_register(register).values()]
+    days = days or [delivery.delivered_on for delivery in read_register(register).values()]
     return max(days, default=None)
 
 

@@ -1,7 +1,7 @@
 """Taking in a night: every new or changed file in landing becomes raw Parquet and an entry of the register."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -47,14 +47,19 @@ def take_in(
     connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
     workers: int,
     progress: Callable[[int, int], None],
+    released: Collection[tuple[str, str]] = (),
 ) -> Intake:
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
     A file whose size and time of change are those of the register is not read again; one whose content is known is
     hashed and not parsed. The register is written every few hundred files, so that a killed run goes on where it was.
     Cost grows with the new bytes.
+
+    ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
+    counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
+    that a gate stopped), unless the whole landing folder is gone.
     """
-    raw.mkdir(parents=True, exist_ok=True)
+    raw.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left_over in raw.glob(".reading-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     known = read_register(register)
@@ -91,7 +96,14 @@ def take_in(
                 progress(done, len(new))
             add_to_register(register, page)
             known.update({delivery.file: delivery for delivery in page})
+    here = {delivery.file for delivery in found}
     deliveries = sorted(
-        (delivery for delivery in known.values() if delivery.delivered_on <= as_of), key=lambda delivery: delivery.file
+        (
+            delivery
+            for delivery in known.values()
+            if delivery.delivered_on <= as_of
+            and (not here or delivery.file in here or (delivery.file, delivery.sha256) in released)
+        ),
+        key=lambda delivery: delivery.file,
     )
     return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers))

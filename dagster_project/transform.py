@@ -107,9 +107,10 @@ def _loaded_manifest(fingerprint: str, target: Path) -> Any:
     return result.result
 
 
-def build(settings: Settings, stage: str, warehouse: Warehouse) -> Iterator[NodeResult]:
+def build(settings: Settings, stage: str, warehouse: Warehouse, select: str | None = None) -> Iterator[NodeResult]:
     """Build the models of one stage and run their tests, in dbt's order; yields what became of each.
 
+    ``select`` is a selector of dbt's that narrows the stage, such as ``+quarantine``; None is all of it.
     Unit tests of the models belong to the test suite and are left out. Afterwards no connection to the warehouse stays
     open: the next stage could not write otherwise.
     """
@@ -124,9 +125,10 @@ def build(settings: Settings, stage: str, warehouse: Warehouse) -> Iterator[Node
         target.mkdir(parents=True)
         shutil.copy(prepare_manifest(settings).with_name("partial_parse.msgpack"), target)
     manifest = _loaded_manifest(project_fingerprint(), target)
+    selection = f"fqn:cocanal.{stage},{select}" if select else f"fqn:cocanal.{stage}"
     try:
         result = dbtRunner(manifest=manifest).invoke(
-            ["build", *_arguments(target), "--select", f"fqn:cocanal.{stage}", "--exclude-resource-type", "unit_test"]
+            ["build", *_arguments(target), "--select", selection, "--exclude-resource-type", "unit_test"]
         )
     finally:
         DuckDBConnectionManager.close_all_connections()

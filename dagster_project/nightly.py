@@ -3,6 +3,7 @@
 Not for presentation: ``cli`` prints. Not for the job itself: ``jobs`` and ``definitions``.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -112,6 +113,8 @@ def _run(
         "ops": {"landing": {"config": asked}},
         "loggers": {"console": {"config": {"log_level": "DEBUG" if is_verbose else "CRITICAL"}}},
     }
+    # Where nothing is new every later step is skipped; Dagster then says of each gate that nobody waits for it.
+    logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     with open_instance(settings) as instance:
         result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
     now_current = release.current_release(settings.home)

@@ -8,6 +8,10 @@ there is none.
 from dagster_project.quality.statements import Statement, Suite
 from dagster_project.settings import Settings
 
+# Below so many rows a day a tenth of the usual is chance as often as it is a fault: on the real shop of
+# docs/online-retail.md, eight of 299 nights brought one or two refund lines where some 22 are usual.
+_FEW_ROWS = 50
+
 # The days that this run must answer for.
 JUDGED_DAYS = """
     select distinct files.delivered_on
@@ -45,7 +49,7 @@ def _volumes(history: int, least: int) -> str:
         volumes as (
             select
                 feed, delivered_on, row_count, count(*) as delivery_count,
-                median(earlier_count) as usual_count,
+                median(earlier_count) as usual_count, min(earlier_count) as smallest_count,
                 median(earlier_count) filter (where is_same_weekday) as usual_weekday_count
             from before
             where place <= {history}
@@ -58,6 +62,10 @@ def _volumes(history: int, least: int) -> str:
 def suite(settings: Settings) -> Suite:
     """The landing gate with the limits of this deployment."""
     volumes = _volumes(settings.volume_history, settings.volume_history_least)
+    # A feed of a few dozen rows a day varies by itself: it is only stopped by a night like none of those before it.
+    is_lumpy = (
+        f"(usual_count < {settings.volume_least_rows} or (usual_count < {_FEW_ROWS} and row_count >= smallest_count / 2))"
+    )
     # A weekday on which the feed is usually small (shops closed on Sundays) is told, not stopped.
     is_small_weekday = f"coalesce(usual_weekday_count < {settings.volume_warn_share} * usual_count, false)"
     return Suite(
@@ -73,7 +81,7 @@ def suite(settings: Settings) -> Suite:
             Statement(
                 "volume_is_not_a_fraction_of_the_usual",
                 f"{volumes} select feed || ' of ' || delivered_on, row_count / usual_count from volumes "
-                f"where usual_count >= {settings.volume_least_rows} and not {is_small_weekday}",
+                f"where not {is_lumpy} and not {is_small_weekday}",
                 "Ask the supplier for the whole file and run again; if the day really was that small, "
                 "run with --accept landing --because «…».",
                 least=settings.volume_stop_share,

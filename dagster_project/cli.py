@@ -53,10 +53,10 @@ def _told_in_sentences() -> Iterator[None]:
     try:
         yield
     except (SettingsError, ReleaseError) as error:
-        complaints.print(f"[red]{escape(str(error))}[/red]")
+        complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(WRONG_USE) from None
     except (HomeIsBusy, TransformError) as error:
-        complaints.print(f"[red]{escape(str(error))}[/red]")
+        complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -94,7 +94,9 @@ def _tell(night: "Night", settings: Settings) -> None:
     if night.outcome == "released":
         console.print(f"Released [bold]{night.release_id}[/bold] in {sum(night.seconds.values()):.0f} s.")
     elif night.outcome == "nothing_new":
-        console.print(f"Nothing is new: the release {night.release_id} stays. Nothing was built or published.")
+        console.print(
+            f"Nothing is new: the release {night.release_id} stays. Nothing was built or published.", soft_wrap=True
+        )
     elif night.outcome == "stopped":
         complaints.print("[red bold]A gate stopped the run; the last release stays as it was.[/red bold]")
     else:

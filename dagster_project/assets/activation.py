@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dagster_project.assets.specs import Manifest, model_keys, source_specs
+from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.activation import write_files, write_ledger
 from dagster_project.settings import Settings
@@ -19,6 +19,7 @@ def activation_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
 
     @dg.multi_asset(name=ACTIVATION, specs=specs, pool="warehouse")
     def activation(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        watch = Stopwatch()
         newest = next(reversed(release.list_releases(settings.home)), None)
         with warehouse.session(ACTIVATION) as connection:
             ((build_id,),) = connection.execute("select build_id from landing.builds").fetchall()
@@ -33,6 +34,8 @@ def activation_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
         yield dg.MaterializeResult(
             asset_key=[ACTIVATION, "file_rows"], metadata={"dagster/row_count": sum(sizes.values()), **sizes}
         )
-        yield dg.MaterializeResult(asset_key=[ACTIVATION, "ledger"], metadata={"dagster/row_count": ledger_rows})
+        yield dg.MaterializeResult(
+            asset_key=[ACTIVATION, "ledger"], metadata={"dagster/row_count": ledger_rows, **watch.seconds}
+        )
 
     return activation

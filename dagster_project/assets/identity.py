@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from dagster_project.assets.specs import Manifest, model_keys, source_specs
+from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.identity import resolve
 from dagster_project.settings import Settings
@@ -19,6 +19,7 @@ def identity_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest
 
     @dg.multi_asset(name=IDENTITY, specs=specs, pool="warehouse")
     def identity(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        watch = Stopwatch()
         current = release.current_release(settings.home)
         previous = current.directory / release.DATABASES["analysts"] if current else None
         with warehouse.session(IDENTITY) as connection:
@@ -30,10 +31,12 @@ def identity_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest
             }
         for key, count in counts.items():
             found = asdict(summary) if key.path[-1] == "account_links" else {}
+            seconds = watch.seconds if found else {}
             yield dg.MaterializeResult(
                 asset_key=key,
                 metadata={
                     "dagster/row_count": count,
+                    **seconds,
                     **{
                         name.replace("_", " "): value for name, value in found.items() if isinstance(value, int | float)
                     },

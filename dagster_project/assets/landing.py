@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 from pydantic import Field
 
-from dagster_project.assets.specs import source_specs
+from dagster_project.assets.specs import Stopwatch, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import fingerprint
@@ -109,6 +109,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
 
     @dg.multi_asset(name=LANDING, specs=source_specs(manifest, LANDING, is_skippable=True), pool="warehouse")
     def landing(context: dg.AssetExecutionContext, config: NightConfig) -> Iterator[dg.MaterializeResult]:
+        watch = Stopwatch()
         hold_run_lock(settings.lock)
         release.clear_unfinished(settings.home)
         as_of = parse_day(config.as_of) if config.as_of else newest_date(settings.landing, settings.register)
@@ -158,6 +159,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
                 "new files": len(intake.new_files),
                 "as of": str(as_of),
                 "build": build_id,
+                **watch.seconds,
                 "unknown columns": ", ".join(
                     sorted({f"{d.feed}.{d.unknown_columns}" for d in intake.deliveries if d.unknown_columns})
                 ),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import duckdb
 
-from dagster_project.assets.specs import Manifest, model_keys, source_specs
+from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.report import write_report
 from dagster_project.quality.gate import accepted_gates
@@ -40,6 +40,7 @@ def release_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest)
 
     @dg.multi_asset(name=RELEASE, specs=specs, pool="warehouse")
     def build_release(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        watch = Stopwatch()
         with warehouse.session(RELEASE) as connection:
             ((build_id, as_of, previous_id, fingerprint),) = connection.execute(
                 "select build_id, as_of, previous_release_id, fingerprint from landing.builds"
@@ -70,6 +71,7 @@ def release_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest)
                 "release": build_id,
                 "tables": len(row_counts),
                 "rows": sum(row_counts.values()),
+                **watch.seconds,
                 "MiB": dg.MetadataValue.float(round(size / 2**20, 1)),
             },
         )

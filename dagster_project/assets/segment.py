@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dagster_project.assets.specs import Manifest, model_keys, source_specs
+from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.drift import write_drift
 from dagster_project.settings import Settings
@@ -19,10 +19,13 @@ def drift_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest) -
 
     @dg.multi_asset(name="drift", specs=specs, pool="warehouse")
     def drift(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        watch = Stopwatch()
         current = release.current_release(settings.home)
         previous = current.directory / release.DATABASES["analysts"] if current else None
         with warehouse.session("drift") as connection:
             count = write_drift(connection, previous)
-        return dg.MaterializeResult(asset_key=[SEGMENT, "drift"], metadata={"dagster/row_count": count})
+        return dg.MaterializeResult(
+            asset_key=[SEGMENT, "drift"], metadata={"dagster/row_count": count, **watch.seconds}
+        )
 
     return drift

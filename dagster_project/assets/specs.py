@@ -1,5 +1,6 @@
 """What the assets say of themselves, taken from the dbt YAML, so that a table is described once."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,17 @@ Manifest = dict[str, Any]
 
 def _sources(manifest: Manifest, stage: str) -> Iterable[dict[str, Any]]:
     return (node for node in manifest["sources"].values() if node["source_name"] == stage)
+
+
+class Stopwatch:
+    """Seconds since it was made, as the metadata of a materialisation."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> dict[str, dg.MetadataValue]:
+        return {"seconds": dg.MetadataValue.float(round(time.monotonic() - self._began, 2))}
 
 
 def column_schema(node: dict[str, Any]) -> dg.TableSchema:

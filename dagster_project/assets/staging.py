@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dagster_project.assets.specs import Manifest, source_specs
+from dagster_project.assets.specs import Manifest, Stopwatch, source_specs
 from dagster_project.domain.countries import write_country_names
 from dagster_project.domain.phones import write_phone_numbers
 from dagster_project.settings import Settings
@@ -18,10 +18,13 @@ def dictionary_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
 
     @dg.multi_asset(name="dictionaries", specs=specs, pool="warehouse")
     def dictionaries(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        watch = Stopwatch()
         with warehouse.session(STAGING) as connection:
             phones = write_phone_numbers(connection, settings.default_country)
             countries = write_country_names(connection)
-        yield dg.MaterializeResult(asset_key=[STAGING, "phone_numbers"], metadata={"dagster/row_count": phones})
+        yield dg.MaterializeResult(
+            asset_key=[STAGING, "phone_numbers"], metadata={"dagster/row_count": phones, **watch.seconds}
+        )
         yield dg.MaterializeResult(asset_key=[STAGING, "country_names"], metadata={"dagster/row_count": countries})
 
     return dictionaries

@@ -63,7 +63,8 @@ def suite(settings: Settings) -> Suite:
     """The landing gate with the limits of this deployment."""
     volumes = _volumes(settings.volume_history, settings.volume_history_least)
     # A feed of a few dozen rows a day varies by itself: it is only stopped by a night like none of those before it.
-    is_lumpy = f"(usual_count < {settings.volume_least_rows} or (usual_count < {_FEW_ROWS} and row_count >= smallest_count / 2))"
+    few = f"usual_count < {_FEW_ROWS} and row_count >= smallest_count / 2"
+    is_lumpy = f"(usual_count < {settings.volume_least_rows} or ({few}))"
     # A weekday on which the feed is usually small (shops closed on Sundays) is told, not stopped.
     is_small_weekday = f"coalesce(usual_weekday_count < {settings.volume_warn_share} * usual_count, false)"
     return Suite(

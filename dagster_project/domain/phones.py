@@ -4,6 +4,8 @@ Numbers as French people write them are read set-wise with the library's own pat
 every other distinct number is parsed by the library itself, once. Not for deciding whom a number belongs to: identity.
 """
 
+import unicodedata
+
 import duckdb
 import phonenumbers
 import pyarrow as pa
@@ -34,7 +36,8 @@ def _french_pattern() -> str:
 def standardise(text: str, country: str) -> str | None:
     """E.164 of one number as a person wrote it, or None where it cannot be one."""
     try:
-        number = phonenumbers.parse(text, country)
+        # NFKC: the library takes the narrow spaces of French typography for letters.
+        number = phonenumbers.parse(unicodedata.normalize("NFKC", text), country)
     except phonenumbers.NumberParseException:
         return None
     if not phonenumbers.is_valid_number(number):

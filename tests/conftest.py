@@ -1,8 +1,10 @@
 """Fixtures that more than one folder of tests needs."""
 
 import csv
+import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -63,6 +65,31 @@ def _cell(value: Any, type_: str, dialect: str) -> str:
     if isinstance(value, Decimal) and dialect == "pos":
         return f"{value:.2f}".replace(".", ",")
     return str(value)
+
+
+@contextmanager
+def _outside_environment() -> Iterator[None]:
+    """No setting of who runs the tests counts, and none that a run leaves for its child processes stays."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("COCANAL_", "DAGSTER_HOME"))]:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    with _outside_environment():
+        yield
+
+
+@pytest.fixture(scope="session")
+def outside_environment() -> Callable[[], AbstractContextManager[None]]:
+    """The same for fixtures that live longer than a test."""
+    return _outside_environment
 
 
 class Supplier:

@@ -16,7 +16,7 @@ from dagster_project.domain.activation import write_files
 from dagster_project.domain.countries import write_country_names
 from dagster_project.domain.identity import resolve
 from dagster_project.domain.landing.intake import take_in
-from dagster_project.domain.landing.tables import create_views, write_files as write_landed_files, write_rejected_rows
+from dagster_project.domain.landing import tables
 from dagster_project.domain.phones import write_phone_numbers
 from dagster_project.settings import Settings
 from dagster_project.stages import ACCOUNT, AUDIENCE, SEGMENT, STAGES, STAGING
@@ -32,21 +32,20 @@ class CompiledModel:
 
 
 @pytest.fixture(scope="session")
-def compiled_models(tmp_path_factory: pytest.TempPathFactory) -> list[CompiledModel]:
+def compiled_models(tmp_path_factory: pytest.TempPathFactory, outside_environment: Any) -> list[CompiledModel]:
     """Every model in an order in which they can be built."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     home = tmp_path_factory.mktemp("compiled")
-    before = dict(os.environ)
-    settings = Settings(home=home, threads=1)
-    os.environ.update(transform.environment_of_run(settings))
-    try:
-        result = dbtRunner().invoke(["compile", *transform._arguments(home / "dbt"), "--select", "resource_type:model"])
-    finally:
-        DuckDBConnectionManager.close_all_connections()
-        os.environ.clear()
-        os.environ.update(before)
+    with outside_environment():
+        os.environ.update(transform.environment_of_run(Settings(home=home, threads=1)))
+        try:
+            result = dbtRunner().invoke(
+                ["compile", *transform._arguments(home / "dbt"), "--select", "resource_type:model"]
+            )
+        finally:
+            DuckDBConnectionManager.close_all_connections()
     assert result.success, result.exception
     return [CompiledModel(done.node.fqn[1], done.node.name, done.node.compiled_code) for done in result.result]
 
@@ -81,9 +80,9 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
                 """,
                 [as_of],
             )
-            write_landed_files(connection, intake.deliveries, as_of)
-            create_views(connection, settings.raw)
-            write_rejected_rows(connection)
+            tables.write_files(connection, intake.deliveries, as_of)
+            tables.create_views(connection, settings.raw)
+            tables.write_rejected_rows(connection)
             write_phone_numbers(connection, "FR")
             write_country_names(connection)
             for stage in (STAGING, ACCOUNT, SEGMENT, AUDIENCE):

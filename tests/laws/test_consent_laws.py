@@ -220,7 +220,9 @@ def _nobody_is_left_out(connection: Any, shop: Any, oracle: Oracle) -> None:
     """The other side: who qualified, consented by e-mail and refused nothing is a member, treated or held out."""
     people = _people(connection, shop)
     members = set(
-        connection.execute("select audience, account_id from audience.members where destination = 'email_tool'").fetchall()
+        connection.execute(
+            "select audience, account_id from audience.members where destination = 'email_tool'"
+        ).fetchall()
     )
     for audience, account in connection.execute(
         "select audience, account_id from audience.candidates where destination = 'email_tool'"

@@ -31,8 +31,10 @@ DAYS = tuple(date(2020, 7, day) for day in range(6, 11))
 def _value(draw: random.Random, feed: Feed, name: str, type_: str, choices: tuple[str, ...], day: date) -> str:
     """A value of a type in the feed's notation, one in fifty of which cannot be read."""
     is_till = feed.dialect == "pos"
-    moment = f"09/07/20{draw.randrange(10, 20)} 1{draw.randrange(10)}:00:00" if is_till else (
-        f"20{draw.randrange(10, 20)}-07-09T1{draw.randrange(10)}:00:00+02:00"
+    moment = (
+        f"09/07/20{draw.randrange(10, 20)} 1{draw.randrange(10)}:00:00"
+        if is_till
+        else (f"20{draw.randrange(10, 20)}-07-09T1{draw.randrange(10)}:00:00+02:00")
     )
     amount = f"{draw.randrange(100)}.{draw.randrange(100):02d}"
     if draw.random() < 0.02:
@@ -68,7 +70,9 @@ def random_deliveries(seed: int) -> dict[tuple[str, date], list[dict[str, Any]]]
                 }
                 if "key_type" in row:
                     row["key_type"] = "email"
-                row[feed.key[0]] = draw.choice(("", *(f"K{n}" for n in range(12))) if feed.header is None else [f"K{n}" for n in range(16)])
+                row[feed.key[0]] = draw.choice(
+                    ("", *(f"K{n}" for n in range(12))) if feed.header is None else [f"K{n}" for n in range(16)]
+                )
                 rows += [row] * draw.choice((1, 1, 1, 2))
             found[feed.name, day] = rows
     return found
@@ -90,7 +94,7 @@ def test_every_delivered_row_is_current_or_superseded_or_refused(tmp_path: Path,
             for feed in feeds().values():
                 delivered = sum(len(rows) for (name, _), rows in deliveries.items() if name == feed.name)
                 places = Counter()
-                for (file_no, line) in connection.execute(
+                for file_no, line in connection.execute(
                     f"select file_no, line from staging.stg_{feed.name}"
                 ).fetchall():
                     places[file_no, line] += 1
@@ -160,7 +164,12 @@ def test_the_greatest_version_wins_then_the_latest_delivery(tmp_path: Path, supp
                 version = f"2020-07-0{draw.randrange(1, 6)}T1{draw.randrange(10)}:00:00Z"
                 city = f"City {draw.randrange(10**6)}"
                 customers.append(
-                    {"customer_id": f"C{key}", "created_at": "2019-01-01T00:00:00Z", "updated_at": version, "city": city}
+                    {
+                        "customer_id": f"C{key}",
+                        "created_at": "2019-01-01T00:00:00Z",
+                        "updated_at": version,
+                        "city": city,
+                    }
                 )
                 rank: Any = (version, day)
                 last["customers"][f"C{key}"] = max(last["customers"].get(f"C{key}", (rank, city)), (rank, city))
@@ -179,7 +188,9 @@ def test_the_greatest_version_wins_then_the_latest_delivery(tmp_path: Path, supp
             supplier(home / "landing").deliver("shop_customers", day, customers)
             supplier(home / "landing").deliver("shop_refunds", day, refunds)
         with walk(home, DAYS[-1], until="staging") as connection:
-            customers_kept = dict(connection.execute("select customer_id, city from staging.stg_shop_customers").fetchall())
+            customers_kept = dict(
+                connection.execute("select customer_id, city from staging.stg_shop_customers").fetchall()
+            )
             refunds_kept = dict(connection.execute("select refund_id, reason from staging.stg_shop_refunds").fetchall())
         assert customers_kept == {key: city for key, (_, city) in last["customers"].items()}
         assert refunds_kept == {key: reason for key, (_, reason) in last["refunds"].items()}
@@ -199,7 +210,14 @@ def test_a_line_waits_for_its_header_and_leaves_quarantine_when_it_comes(
         "fulfilment": "delivery",
         "total_amount": Decimal("5.00"),
     }
-    line = {"order_id": "O1", "line_no": 1, "product_id": "P1", "quantity": 1, "unit_price": Decimal(5), "amount": Decimal(5)}
+    line = {
+        "order_id": "O1",
+        "line_no": 1,
+        "product_id": "P1",
+        "quantity": 1,
+        "unit_price": Decimal(5),
+        "amount": Decimal(5),
+    }
     first, second = [("shop_orders", order), ("shop_order_lines", line)][:: 1 if is_header_first else -1]
     put = supplier(tmp_path / "landing").deliver
     put(first[0], DAYS[0], [first[1]])

@@ -28,29 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.name.startswith("test_ten_nights"))
 
 
-@contextmanager
-def _own_environment() -> Iterator[None]:
-    """What a run tells its child processes through the environment must not reach the next test."""
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith(("COCANAL_", "DAGSTER_HOME"))]:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@pytest.fixture(autouse=True)
-def own_environment() -> Iterator[None]:
-    with _own_environment():
-        yield
-
-
-def _settings(home: Path) -> Settings:
-    return Settings(home=home, threads=1, memory_limit="1GB")
-
-
 @pytest.fixture(scope="session")
 def parsed_models() -> dict[str, Any]:
     return {}
@@ -99,13 +76,15 @@ def _built(home: Path, deliveries: Any, supplier: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_home(tmp_path_factory: pytest.TempPathFactory, deliveries: Any, supplier: Any) -> Path:
+def base_home(
+    tmp_path_factory: pytest.TempPathFactory, deliveries: Any, supplier: Any, outside_environment: Any
+) -> Path:
     """A home whose one release was made from all deliveries in one night. Read it, do not change it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # one folder for all workers: the first builds, the others wait
     home = shared / "base_home"
-    with (shared / "base_home.lock").open("w") as lock, _own_environment():
+    with (shared / "base_home.lock").open("w") as lock, outside_environment():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "whole").exists():
             shutil.rmtree(home, ignore_errors=True)

@@ -150,7 +150,9 @@ def test_exactly_the_gate_behind_the_corruption_stops_the_run(
 
     assert (night.outcome, night.exit_code) == ("stopped", 3)
     assert {sentence.split(".")[0] for sentence in night.sentences} == {corruption.stage}
-    (sentence,) = [words for words in night.sentences if words.startswith(f"{corruption.stage}.{corruption.statement}:")]
+    (sentence,) = [
+        words for words in night.sentences if words.startswith(f"{corruption.stage}.{corruption.statement}:")
+    ]
     assert corruption.names in sentence
     assert "@" not in sentence
 
@@ -166,9 +168,7 @@ def test_exactly_the_gate_behind_the_corruption_stops_the_run(
     assert published(home) == before
 
 
-def test_the_command_says_in_words_which_gate_stopped_and_what_to_do(
-    home: Path, supplier: Any, published: Any
-) -> None:
+def test_the_command_says_in_words_which_gate_stopped_and_what_to_do(home: Path, supplier: Any, published: Any) -> None:
     supplier(home / "landing").deliver("web_events", TONIGHT, web_events(9))
     before = published(home)
     told = subprocess.run(

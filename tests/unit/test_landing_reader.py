@@ -135,7 +135,9 @@ def test_several_stray_quotes_cost_a_line_each(read: Any) -> None:
 
 
 def test_too_few_and_too_many_values_cost_their_line(read: Any) -> None:
-    found = read(HEADER + lines("a") + b"V1,short\n" + lines("b") + b"V1,long,visit,2020-07-09T10:00:00Z,5,6\n" + lines("c"))
+    found = read(
+        HEADER + lines("a") + b"V1,short\n" + lines("b") + b"V1,long,visit,2020-07-09T10:00:00Z,5,6\n" + lines("c")
+    )
     assert found.refused == [(2, "wrong_column_count"), (4, "wrong_column_count")]
     assert found.ids("event_id") == [(1, "a"), (3, "b"), (5, "c")]
 
@@ -170,7 +172,7 @@ def test_a_till_file_is_read_as_windows_wrote_it(read: Any, encoding: str, text:
 
 
 def test_a_damaged_till_file_keeps_its_windows_characters(read: Any) -> None:
-    rows = "L’œuvre;S1;09/07/2020 10:00:00;sale;;1,50\n\"T2;S1;09/07/2020 10:00:00;sale;;1,50\nÉ3;S1;09/07/2020 10:00:00;sale;;2\n"
+    rows = 'L’œuvre;S1;09/07/2020 10:00:00;sale;;1,50\n"T2;S1;09/07/2020 10:00:00;sale;;1,50\nÉ3;S1;09/07/2020 10:00:00;sale;;2\n'
     found = read((TILL + rows).encode("cp1252"), "pos_tickets")
     assert found.ids("ticket_id") == [(1, "L’œuvre"), (3, "É3")]
 
@@ -326,7 +328,9 @@ def test_what_is_still_being_written_or_no_delivery_is_left_alone(tmp_path: Path
     (landing / "web_events" / "2020-07-10" / "m.csv").symlink_to(put(tmp_path, "secret.csv"))
     (landing / "shop_orders").symlink_to(landing / "web_events")
     found, strangers = find(landing, DAY)
-    assert [delivery.file for delivery in found] == [f"web_events/2020-07-10/{name}" for name in ("a.csv", "b.csv.gz", "c.parquet")]
+    assert [delivery.file for delivery in found] == [
+        f"web_events/2020-07-10/{name}" for name in ("a.csv", "b.csv.gz", "c.parquet")
+    ]
     assert {stranger.path for stranger in strangers} == {
         "gossip",
         "shop_orders",

@@ -118,6 +118,12 @@ def _accepted(gates: list[str], because: str | None) -> dict[str, str]:
     return dict.fromkeys(gates, because or "")
 
 
+@app.callback()
+def _keep_others_out() -> None:
+    """Whatever a command writes, nobody but the owner and the group may read."""
+    os.umask(0o027)
+
+
 @app.command()
 def run(
     home: _Home = None,

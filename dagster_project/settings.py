@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         return self.home / "warehouse.duckdb"
 
     @property
+    def spill(self) -> Path:
+        """Where DuckDB puts what does not fit into memory; empty between runs."""
+        return self.home / ".spill"
+
+    @property
     def releases(self) -> Path:
         return self.home / "releases"
 
@@ -128,6 +133,7 @@ def environment_of_run(settings: Settings) -> dict[str, str]:
         "COCANAL_WAREHOUSE": str(settings.warehouse),
         "COCANAL_MEMORY_LIMIT": settings.memory_limit,
         "COCANAL_THREADS": str(settings.threads),
+        "COCANAL_SPILL": str(settings.spill),
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

@@ -40,22 +40,26 @@ class Warehouse:
             connection.execute("set preserve_insertion_order = false")
             connection.execute(f"set threads = {self._settings.threads}")
             connection.execute(f"set memory_limit = '{self._settings.memory_limit}'")
+            self._spill_into_the_home(connection)
             for stage in STAGES:
                 connection.execute(f"create schema if not exists {stage}")
             yield connection
         finally:
             connection.close()
 
+    def _spill_into_the_home(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._settings.spill.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection.execute("set temp_directory = '" + str(self._settings.spill).replace("'", "''") + "'")
+
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to no file, for reading deliveries; what does not fit into memory spills into the home."""
         connection = duckdb.connect()
         try:
-            spill = self._settings.home / ".spill"
             connection.execute("set TimeZone = 'UTC'")
             connection.execute(f"set threads = {self._settings.threads}")
             connection.execute(f"set memory_limit = '{self._settings.memory_limit}'")
-            connection.execute("set temp_directory = '" + str(spill).replace("'", "''") + "'")
+            self._spill_into_the_home(connection)
             yield connection
         finally:
             connection.close()

@@ -46,6 +46,10 @@ def one_parse(monkeypatch: pytest.MonkeyPatch, parsed_models: dict[str, Any]) ->
     monkeypatch.setattr(transform, "_loaded_manifest", parsed)
 
 
+def _settings(home: Path) -> Settings:
+    return Settings(home=home, threads=1, memory_limit="1GB")
+
+
 @pytest.fixture(scope="session")
 def settings_of() -> Callable[[Path], Settings]:
     return _settings

@@ -1,0 +1,178 @@
+"""Every statement that can stop a run bites on the corruption that it is there for, and no other statement does.
+
+Each is tried on the warehouse of a good night, in a transaction that is rolled back: without the walk, so that all of
+them can be tried. That a gate stops the walk is shown in ``test_gates_stop_the_line``.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from dagster_project.domain import release as releases
+from dagster_project.quality.gate import judge
+from dagster_project.quality.statements import Suite
+from dagster_project.quality.suites import account, activation, audience, identity, landing, release, segment, staging
+from dagster_project.settings import Settings
+
+_TONIGHT = "feed = 'web_events' and delivered_on = (select as_of from landing.builds)"
+_A_MEMBER = "select destination, account_id from audience.members order by destination, account_id limit 1"
+
+CORRUPTIONS = {
+    "landing.something_was_delivered": "update landing.files set row_count = 0",
+    "landing.volume_is_not_a_fraction_of_the_usual": f"update landing.files set row_count = 5 where {_TONIGHT}",
+    "landing.rows_could_be_read": f"update landing.files set rejected_row_count = 60 where {_TONIGHT}",
+    "staging.quarantine_is_small": f"""
+        insert into staging.quarantine by name
+        select feed, file, lines.line, 'mandatory_missing' as rule, delivered_on
+        from landing.files, range(60) as lines (line) where {_TONIGHT}
+        """,
+    "staging.no_row_is_lost_or_made_up": """
+        update staging.row_counts set replaced_row_count = 1 where feed = 'shop_orders'
+        """,
+    "identity.each_record_has_one_account": """
+        insert into identity.account_links by name
+        select * replace ((select max(account_id) from identity.account_links) as account_id)
+        from identity.account_links where feed = 'shop_orders' order by record_id limit 1
+        """,
+    "identity.no_person_is_lost": """
+        delete from identity.account_links
+        where feed = 'loyalty_members' and record_id = (select min(card_id) from staging.stg_loyalty_members)
+        """,
+    "identity.no_account_is_a_crowd": """
+        insert into identity.account_links by name
+        select 'loyalty_members' as feed, 'X' || people.number as record_id,
+            (select min(account_id) from identity.account_links) as account_id, true as is_person_record
+        from range(60) as people (number)
+        """,
+    "identity.ids_stay_with_their_records": "update identity.account_links set account_id = 'N' || account_id",
+    "account.the_books_balance": """
+        update account.reconciliation set delivered_amount = delivered_amount + 0.01
+        where business_on = (select max(business_on) from account.reconciliation)
+        """,
+    "account.accounts_and_anonymous_make_the_ledger": """
+        update account.accounts set counted_amount = counted_amount - 0.01
+        where account_id = (select min(account_id) from account.accounts)
+        """,
+    "account.every_transaction_is_in_the_ledger_once": """
+        delete from account.transactions
+        where transaction_id = (select min(transaction_id) from account.transactions where account_id is not null)
+        """,
+    "account.nobody_is_lost": """
+        insert into identity.account_links by name select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id
+        """,
+    "segment.each_account_has_one_segment_per_scheme": """
+        insert into segment.account_segments
+        select * from segment.account_segments where scheme = 'rfm' order by account_id limit 1
+        """,
+    "segment.shares_stay_near_the_last_release": """
+        insert into segment.drift by name select 'rfm' as scheme, 'champions' as segment, 1.5 as index_part
+        """,
+    "audience.nobody_is_contacted_without_consent": f"""
+        insert into audience.contact_points by name
+        select destination, account_id, 'phone' as identifier_type, '+33199000099' as identifier from ({_A_MEMBER})
+        """,
+    "audience.every_member_has_a_permitted_identifier": f"""
+        delete from audience.contact_points where (destination, account_id) in ({_A_MEMBER})
+        """,
+    "audience.nobody_who_asked_for_erasure_or_objected_is_in": f"""
+        insert into staging.stg_privacy_requests by name
+        select 'objection' as kind, if(feed = 'shop_customers', 'customer_id', 'card_id') as key_type,
+            record_id as key_value
+        from identity.account_links join ({_A_MEMBER}) using (account_id)
+        where feed in ('shop_customers', 'loyalty_members')
+        """,
+    "audience.qualified_is_kept_plus_excluded": """
+        delete from audience.waterfall where account_id = (select min(account_id) from audience.waterfall)
+        """,
+    "activation.each_file_holds_its_members": "update activation.reread_files set row_count = row_count + 1",
+    "activation.headers_are_what_the_platform_wants": "update activation.reread_files set is_header_right = false",
+    "activation.no_file_is_unexpected": "update activation.reread_files set is_expected = false",
+    "activation.files_are_private": "update activation.reread_files set is_private = false",
+    "activation.cells_are_well_formed": "update activation.reread_files set malformed_count = 1",
+    "activation.hashed_files_hold_no_plain_contact": "update activation.reread_files set plain_contact_count = 1",
+    "activation.every_line_has_an_identifier": "update activation.reread_files set empty_row_count = 1",
+    "activation.no_cell_is_a_formula": "update activation.reread_files set formula_count = 1",
+    "release.every_file_is_as_written": "update release.reread set is_kept = false where kind = 'file'",
+    "release.every_table_has_its_rows": "update release.reread set is_kept = false where kind = 'table'",
+    "release.every_gate_has_passed": "delete from release.gate_results where gate = 'identity'",
+}
+
+
+def suites() -> dict[str, Suite]:
+    found = (
+        landing.suite(Settings(home=Path("home"))),
+        staging.suite(Settings(home=Path("home"))),
+        identity.suite(True),
+        account.suite(),
+        segment.suite(),
+        audience.suite(True),
+        activation.suite(),
+        release.suite(),
+    )
+    return {suite.stage: suite for suite in found}
+
+
+@pytest.fixture(scope="module")
+def good_night(base_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    warehouse = shutil.copy(base_home / "warehouse.duckdb", tmp_path_factory.mktemp("statements"))
+    published = base_home / "releases" / "current" / releases.DATABASES["analysts"]
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach '{published}' as previous (read_only)")
+        yield connection
+
+
+def stopping(connection: duckdb.DuckDBPyConnection, stage: str) -> list[str]:
+    judgements = judge(connection, suites()[stage], {})
+    return [f"{stage}.{judgement.statement.name}" for judgement in judgements if judgement.is_stopping]
+
+
+@pytest.mark.parametrize("stage", suites())
+def test_a_good_night_passes_every_gate(good_night: duckdb.DuckDBPyConnection, stage: str) -> None:
+    assert stopping(good_night, stage) == []
+
+
+@pytest.mark.parametrize("statement", CORRUPTIONS)
+def test_the_statement_finds_its_corruption_and_no_other_does(
+    good_night: duckdb.DuckDBPyConnection, statement: str
+) -> None:
+    good_night.execute("begin transaction")
+    try:
+        ((changed,),) = good_night.execute(CORRUPTIONS[statement]).fetchall()
+        assert changed > 0
+        assert stopping(good_night, statement.split(".")[0]) == [statement]
+    finally:
+        good_night.execute("rollback")
+
+
+@pytest.mark.parametrize(("members", "is_stopped"), [(100, False), (11, False), (9, True), (0, True), (1101, True)])
+def test_an_audience_that_jumps_is_stopped(members: int, is_stopped: bool) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("attach ':memory:' as previous")
+        for name, count in (("memory", members), ("previous", 110)):
+            connection.execute(f"create schema {name}.audience")
+            connection.execute(
+                f"""
+                create table {name}.audience.members as
+                select 'vip' as audience, 'email_tool' as destination, number::varchar as account_id
+                from range({count}) as people (number)
+                """
+            )
+        whole = suites()["audience"]
+        (statement,) = [statement for statement in whole.statements if statement.name == "no_audience_jumps"]
+        (judgement,) = judge(connection, Suite(whole.stage, whole.asset, (statement,)), {})
+    assert judgement.is_stopping == is_stopped
+    assert judgement.failed_scopes == (("vip for email_tool",) if is_stopped else ())
+
+
+def test_every_statement_that_can_stop_a_run_is_tried_here() -> None:
+    stops = {
+        f"{stage}.{statement.name}"
+        for stage, suite in suites().items()
+        for statement in suite.statements
+        if statement.severity == "stop"
+    }
+    assert stops == {*CORRUPTIONS, "audience.no_audience_jumps"}

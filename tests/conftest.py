@@ -136,8 +136,8 @@ class Retailer:
     """A small random retailer, made to be awkward: a function of its seed.
 
     Person ``n`` holds ``C<n>`` (web account), ``D<n>`` (a second one) and ``29<n>`` (card), or some of them, and bought
-    on one channel until ninety days before the last day, on both since. Consents, requests and message events pile up on
-    a few instants, on every kind of key. Rows come late, twice, broken, in another version, before their header.
+    on one channel until ninety days before the last day, on both since. Consents, requests and message events pile up
+    on a few instants, on every kind of key. Rows come late, twice, broken, in another version, before their header.
     """
 
     LAST = date(2020, 7, 10)

@@ -15,8 +15,8 @@ from dagster_project import transform
 from dagster_project.domain.activation import write_files
 from dagster_project.domain.countries import write_country_names
 from dagster_project.domain.identity import resolve
-from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.landing import tables
+from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.phones import write_phone_numbers
 from dagster_project.settings import Settings
 from dagster_project.stages import ACCOUNT, AUDIENCE, SEGMENT, STAGES, STAGING

@@ -114,11 +114,8 @@ def test_every_delivered_row_is_current_or_superseded_or_refused(tmp_path: Path,
                     f"select file_no, line, {', '.join(feed.key)} from landing.{feed.name}"
                 ).fetchall()
                 assert len(given_rows) == delivered
-                current = set(
-                    connection.execute(
-                        f"select {', '.join(f'cast({key} as varchar)' for key in feed.key)} from staging.stg_{feed.name}"
-                    ).fetchall()
-                )
+                keys = ", ".join(f"cast({key} as varchar)" for key in feed.key)
+                current = set(connection.execute(f"select {keys} from staging.stg_{feed.name}").fetchall())
                 for file_no, line, *key in given_rows:
                     if (file_no, line) not in places and not feed.whole_table:
                         assert tuple(key) in current, f"a row of {feed.name} is gone"

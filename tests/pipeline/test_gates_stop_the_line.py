@@ -24,7 +24,7 @@ def web_events(count: int, occurred_at: str = "2020-07-10T12:00:00Z") -> list[di
     ]
 
 
-def sql(statement: str) -> Callable[[duckdb.DuckDBPyConnection, Path], None]:
+def sql(statement: str) -> Callable[[duckdb.DuckDBPyConnection, Path], object]:
     return lambda connection, home: connection.execute(statement)
 
 
@@ -48,7 +48,7 @@ class Corruption:
     statement: str
     names: str
     tonight: list[dict[str, Any]]
-    happen: Callable[[duckdb.DuckDBPyConnection, Path], None] = sql("select 1")
+    happen: Callable[[duckdb.DuckDBPyConnection, Path], object] = lambda connection, home: None
 
 
 CORRUPTIONS = [
@@ -79,9 +79,9 @@ CORRUPTIONS = [
         web_events(100),
         sql(
             """
-            update account.reconciliation set counted_amount = counted_amount + 0.01
-            where (channel, business_on) =
-                (select (channel, max(business_on)) from account.reconciliation where channel = 'online' group by channel)
+            update account.reconciliation set delivered_amount = delivered_amount + 0.01
+            where channel = 'online'
+                and business_on = (select max(business_on) from account.reconciliation where channel = 'online')
             """
         ),
     ),

@@ -55,7 +55,9 @@ def differing_tables(left: Path, right: Path) -> dict[str, int]:
     with _releases(left, right) as connection:
         tables = connection.execute(
             """
-            select split_part(database_name, '_', 2), schema_name || '.' || table_name, list(column_name order by column_index)
+            select
+                split_part(database_name, '_', 2), schema_name || '.' || table_name,
+                list(column_name order by column_index)
             from duckdb_columns()
             where database_name in ('left_analysts', 'left_restricted')
             group by all order by all
@@ -98,7 +100,7 @@ def test_ten_nights_end_with_the_tables_of_one(
     run_in: Any,
     published: Any,
 ) -> None:
-    """The base home took everything in one night. Here each night reads what was there by then, rows in another order."""
+    """The base home took everything in one night; here each night reads what was there by then, in another order."""
     home = tmp_path / "home"
     supplier(home / "landing").deliver_all(deliveries, shuffled_by=5)
     for day in retailer.DAYS:

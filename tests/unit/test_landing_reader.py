@@ -172,7 +172,7 @@ def test_a_till_file_is_read_as_windows_wrote_it(read: Any, encoding: str, text:
 
 
 def test_a_damaged_till_file_keeps_its_windows_characters(read: Any) -> None:
-    rows = 'L’œuvre;S1;09/07/2020 10:00:00;sale;;1,50\n"T2;S1;09/07/2020 10:00:00;sale;;1,50\nÉ3;S1;09/07/2020 10:00:00;sale;;2\n'
+    rows = "".join(f"{ticket};S1;09/07/2020 10:00:00;sale;;1,50\n" for ticket in ("L’œuvre", '"T2', "É3"))
     found = read((TILL + rows).encode("cp1252"), "pos_tickets")
     assert found.ids("ticket_id") == [(1, "L’œuvre"), (3, "É3")]
 
@@ -250,8 +250,9 @@ def test_parquet_brings_its_natural_types(read: Any, tmp_path: Path) -> None:
     path = parquet(
         tmp_path,
         """
-        select 'O1' as order_id, timestamptz '2020-07-09 10:00:00+02:00' as ordered_at, 12.50::decimal(18, 2) as total_amount,
-            12.5000::decimal(18, 4) as shipping_amount, 0.1::double as discount_amount, '' as city, 'Ann' as cashier
+        select 'O1' as order_id, timestamptz '2020-07-09 10:00:00+02:00' as ordered_at,
+            12.50::decimal(18, 2) as total_amount, 12.5000::decimal(18, 4) as shipping_amount,
+            0.1::double as discount_amount, '' as city, 'Ann' as cashier
         """,
     )
     found = read(path, "shop_orders", "a.parquet")

@@ -25,6 +25,12 @@ class Warehouse:
     def path(self) -> Path:
         return self._settings.warehouse
 
+    def start_afresh(self) -> None:
+        """Forget every table: a build makes all of them, and into a file that is rewritten night after night it would
+        make them ever larger. A damaged file goes the same way; who has the old one open keeps reading it."""
+        for path in (self.path, self.path.with_name(self.path.name + ".wal")):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with every schema of the walk, closed at the end. ``purpose`` names the step, such as

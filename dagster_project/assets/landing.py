@@ -144,6 +144,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
         if _is_nothing_new(settings, intake, as_of):
             context.log.info(f"Nothing is new since the last release (as of {as_of}): nothing is built or published.")
             return
+        warehouse.start_afresh()
         with warehouse.session(LANDING) as connection:
             build_id = _open_build(connection, settings, intake, as_of, config.accept)
             write_files(connection, intake.deliveries, as_of)

@@ -27,7 +27,8 @@ class Warehouse:
 
     def start_afresh(self) -> None:
         """Forget every table: a build makes all of them, and into a file that is rewritten night after night it would
-        make them ever larger. A damaged file goes the same way; who has the old one open keeps reading it."""
+        make them ever larger. A damaged file goes the same way; who has the old one open keeps reading it.
+        """
         for path in (self.path, self.path.with_name(self.path.name + ".wal")):
             path.unlink(missing_ok=True)
 

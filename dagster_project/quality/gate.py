@@ -96,7 +96,7 @@ def judge(connection: duckdb.DuckDBPyConnection, suite: Suite, accepted: Mapping
             out |= own[statement.name] > statement.most
         is_passed = holds[statement.name]
         because = None
-        if not is_passed and statement.is_acceptable:
+        if not is_passed and statement.severity == "stop" and statement.is_acceptable:
             because = accepted.get(f"{suite.stage}.{statement.name}", accepted.get(suite.stage))
         judgements.append(
             Judgement(

@@ -45,11 +45,16 @@ _COLOURS = ("écru", "marine", "terracotta", "vert sauge", "noir", "ocre", "bleu
 
 @dataclass(frozen=True)
 class Reference:
-    """The frequency lists: arrays of equal length per list, in file order."""
+    """The frequency lists: arrays of equal length per list, in file order.
+
+    ``other_names`` are those of other origins and forms: per origin and kind the names, how else each is written, and
+    their shares.
+    """
 
     given_names: dict[tuple[str, int], tuple[NDArray[np.object_], NDArray[np.float64]]]
     surnames: NDArray[np.object_]
     surname_weights: NDArray[np.float64]
+    other_names: dict[tuple[str, str], tuple[NDArray[np.object_], list[tuple[str, ...]], NDArray[np.float64]]]
     streets: NDArray[np.object_]
     street_weights: NDArray[np.float64]
     postal_codes: NDArray[np.object_]
@@ -75,6 +80,10 @@ def reference() -> Reference:
     given: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for row in _rows("given_names.csv"):
         given.setdefault((row["sex"], int(row["decade"])), []).append((row["name"], int(row["rank"])))
+    others: dict[tuple[str, str], list[tuple[str, tuple[str, ...]]]] = {}
+    for row in _rows("other_names.csv"):
+        also = tuple(filter(None, row["also_written"].split("|")))
+        others.setdefault((row["origin"], row["kind"]), []).append((row["name"], also))
     surnames, streets, communes = _rows("surnames.csv"), _rows("streets.csv"), _rows("communes.csv")
 
     def column(rows: list[dict[str, str]], name: str) -> NDArray[np.object_]:
@@ -90,6 +99,14 @@ def reference() -> Reference:
         },
         surnames=column(surnames, "name"),
         surname_weights=_shares(1.0 / (np.arange(len(surnames)) + 40.0) ** 0.75),
+        other_names={
+            key: (
+                np.array([name for name, _ in names], dtype=object),
+                [also for _, also in names],
+                _shares(1.0 / (np.arange(len(names)) + 5.0)),
+            )
+            for key, names in others.items()
+        },
         streets=column(streets, "name"),
         street_weights=_shares(np.sqrt(column(streets, "weight").astype(float))),
         postal_codes=column(communes, "postal_code"),

@@ -40,7 +40,8 @@ with memberships as (
     select 'loyalty_members', card_id, person, since from card_ids
 )
 select m.*, p.person_id,
-    case when since >= p.mail_day then p.email2 else p.email1 end as email,
+    case when feed = 'loyalty_members' and p.card_email is not null then p.card_email
+        when since >= p.mail_day then p.email2 else p.email1 end as email,
     case when since >= p.phone_day then p.phone2 else p.phone1 end as phone,
     case feed when 'shop_customers' then 'customer_id' else 'card_id' end as id_type,
 from memberships as m join persons as p using (person)

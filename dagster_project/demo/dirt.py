@@ -4,29 +4,48 @@ The rates stand at the top, all of them. Every choice is made by hashing the see
 not depend on the order in which rows are worked on. Which rows are then damaged in a file belongs in ``files``.
 """
 
+from collections.abc import Mapping, Sequence
+
 import duckdb
 
-from dagster_project.demo import seasons
+from dagster_project.demo import seasons, spelling
 
-# How a value is typed (share of the values of a feed).
-EMAIL_UPPER, EMAIL_SPACES, EMAIL_TYPO, EMAIL_TAG = 0.06, 0.02, 0.012, 0.008
-PHONE_SPACED, PHONE_DOTTED, PHONE_PLUS, PHONE_PLUS_SPACED, PHONE_DOUBLE_ZERO, PHONE_UNREADABLE = (
-    0.25,
-    0.1,
-    0.08,
-    0.06,
-    0.04,
-    0.003,
-)
-NAME_UPPER, NAME_LOWER, NAME_NO_ACCENTS, NAME_TYPO = 0.16, 0.05, 0.12, 0.012
-FIRST_NAME_INITIAL, FIRST_NAME_DIMINUTIVE, NAMES_SWAPPED = 0.012, 0.03, 0.007
-BIRTH_DATE_MISSING, BIRTH_DATE_DEFAULT, BIRTH_DATE_SWAPPED, BIRTH_DATE_GARBLED = 0.25, 0.02, 0.006, 0.002
-ADDRESS_MISSING, ADDRESS_UPPER, ADDRESS_SHORT, ADDRESS_TWO_LINES = 0.12, 0.2, 0.15, 0.004
-POSTAL_CODE_WRONG, CITY_UPPER, ORDER_EMAIL_MISSING = 0.01, 0.3, 0.01
-PHONE_MISSING, ORDER_PHONE_MISSING = 0.25, 0.15
-CARD_EMAIL_MISSING, CARD_PHONE_MISSING, CARD_LANDLINE = 0.3, 0.15, 0.12
+# How an e-mail is typed (shares of e-mails; `_WEB` by the person, `_CARD` on a paper form, `_RECEIPT` at the till).
+EMAIL_UPPER, EMAIL_SPACES = 0.06, 0.02
+EMAIL_TAG, EMAIL_DOTS = 0.01, 0.01
+EMAIL_DOMAIN_WEB, EMAIL_DOMAIN_CARD, EMAIL_DOMAIN_RECEIPT = 0.008, 0.012, 0.016
+EMAIL_LOCAL_WEB, EMAIL_LOCAL_CARD, EMAIL_LOCAL_RECEIPT = 0.006, 0.012, 0.016
+ORDER_EMAIL_MISSING, CARD_EMAIL_MISSING = 0.01, 0.3
+# Who has which mailbox (shares of persons, `FAMILY_MAILBOX` of households of more than one person).
+OTHER_EMAIL, OTHER_EMAIL_ON_CARD, OTHER_EMAIL_ON_RECEIPT, OTHER_EMAIL_AS_GUEST, WORK_EMAIL = 0.13, 0.65, 0.5, 0.3, 0.4
+FAMILY_MAILBOX, FAMILY_MAILBOX_USED = 0.05, 0.6
+# How a phone number is typed.
+PHONE_SPACED, PHONE_DOTTED, PHONE_PLUS, PHONE_PLUS_SPACED, PHONE_DOUBLE_ZERO = 0.25, 0.1, 0.08, 0.06, 0.04
+PHONE_UNREADABLE, PHONE_DIGIT_WRONG, PHONE_DIGITS_SWAPPED = 0.003, 0.01, 0.004
+PHONE_MISSING, ORDER_PHONE_MISSING, CARD_PHONE_MISSING = 0.25, 0.15, 0.15
+CARD_LANDLINE, RELATIVES_PHONE, HELPER_CONTACT = 0.12, 0.02, 0.7
+# How names are written: what a person says of themselves.
+FIRST_NAME_INITIAL, FIRST_NAME_DIMINUTIVE, SECOND_NAME_APPENDED, SECOND_NAME_ONLY = 0.012, 0.045, 0.02, 0.006
+COMPOUND_VARIED, PARTICLE_VARIED, DOUBLE_NAME_VARIED, SPELLED_OTHERWISE = 0.5, 0.45, 0.5, 0.12
+MARRIED_DOUBLED, MAIDEN_NAME = 0.05, 0.03
+# How names are typed (`_WEB` by the person, `_TILL` by a cashier from what was heard or from a form).
+FIRST_NAME_TYPO_WEB, FIRST_NAME_TYPO_TILL, LAST_NAME_TYPO_WEB, LAST_NAME_TYPO_TILL = 0.018, 0.035, 0.02, 0.04
+NAMES_SWAPPED, FAMILY_NAME_FIRST, FULL_NAME_IN_FIRST, TITLE_IN_NAME, NAME_SPACES = 0.008, 0.3, 0.003, 0.005, 0.008
+NAME_UPPER, NAME_UPPER_ACCENTS, NAME_LOWER, NAME_NO_ACCENTS = 0.14, 0.03, 0.05, 0.12
+MOJIBAKE, HTML_ENTITIES = 0.003, 0.0015
+# How birth dates are typed.
+BIRTH_DATE_MISSING, BIRTH_DATE_MISSING_IN_FAMILY, BIRTH_DATE_GARBLED = 0.25, 0.38, 0.002
+BIRTH_DATE_1900, BIRTH_DATE_1970, BIRTH_DATE_NEW_YEAR, BIRTH_DATE_SWAPPED = 0.012, 0.006, 0.008, 0.006
+BIRTH_DATE_DIGIT, BIRTH_DATE_YEAR_OFF, BIRTH_DATE_DECADE_OFF, BIRTH_DATE_CENTURY_OFF = 0.01, 0.004, 0.002, 0.001
+# How addresses are typed.
+ADDRESS_MISSING, ADDRESS_UPPER, ADDRESS_LOWER, ADDRESS_NO_ACCENTS, ADDRESS_OLD = 0.12, 0.2, 0.03, 0.08, 0.08
+STREET_SHORT, STREET_TYPO, NUMBER_MISSING, NUMBER_COMMA, BIS_VARIED = 0.22, 0.018, 0.008, 0.12, 0.6
+COMPLEMENT_WRITTEN, COMPLEMENT_OWN_LINE, LODGES_WITH = 0.4, 0.05, 0.004
+POSTAL_CODE_MISSING, POSTAL_CODE_NEIGHBOUR, POSTAL_CODE_SWAPPED, POSTAL_CODE_ZERO_LOST = 0.03, 0.01, 0.006, 0.02
+CEDEX, CITY_UPPER, CITY_SHORT, CITY_NO_HYPHEN, CITY_TYPO, CITY_MISSING = 0.004, 0.3, 0.35, 0.08, 0.008, 0.03
 # Values that many people share.
-DESK_EMAIL, NOREPLY_EMAIL, PLACEHOLDER_PHONE, COMPANY_MAILBOX = 0.012, 0.005, 0.01, 0.004
+DESK_EMAIL, NOREPLY_EMAIL, PLACEHOLDER_PHONE = 0.012, 0.005, 0.012
+COMPANY_MAILBOX, COMPANY_MAILBOX_USED = 0.004, 0.6
 # Business defects: the row stays.
 TOTAL_OFF, UNKNOWN_STORE, UNKNOWN_PRODUCT = 0.002, 0.0005, 0.0008
 # Rows of a file: said twice in the file, said again at the next delivery, said twice with a difference, unreadable.
@@ -36,43 +55,47 @@ HEADER_LATE, ORPHAN_LINES = 0.001, 0.0005
 FILE_AGAIN, FILE_SPLIT, FILE_BOM, FILE_CRLF, FILE_REORDERED = 0.03, 0.1, 0.06, 0.08, 0.06
 
 NOREPLY = "noreply@cocagne.example"
+NOREPLY_OTHERS = ("pasdemail@cocagne.example", "nc@nc.fr", "sansmail@gmail.com")
 PLACEHOLDER_NUMBER = "0600000000"
-
-_DIMINUTIVES = (
-    ("Catherine", "Cathy"), ("Christine", "Chris"), ("Nathalie", "Nath"), ("Isabelle", "Isa"), ("Véronique", "Véro"),
-    ("Valérie", "Val"), ("Sandrine", "Sandy"), ("Stéphanie", "Steph"), ("Frédéric", "Fred"), ("Philippe", "Phil"),
-    ("Christophe", "Chris"), ("Nicolas", "Nico"), ("Alexandre", "Alex"), ("Alexandra", "Alex"), ("Maxime", "Max"),
-    ("Thomas", "Tom"), ("Benjamin", "Ben"), ("Élisabeth", "Babeth"), ("Jacqueline", "Jackie"), ("Dominique", "Dom"),
-    ("Emmanuelle", "Manu"), ("Emmanuel", "Manu"), ("Jean-Pierre", "JP"), ("Marie-Claude", "Marie"),
-    ("Caroline", "Caro"),
-    ("Florence", "Flo"), ("Charlotte", "Lotte"), ("Mathilde", "Mat"), ("Guillaume", "Guigui"), ("Sébastien", "Seb"),
-)  # fmt: skip
-_DOMAINS = (
-    (0.34, "gmail.com"), (0.46, "orange.fr"), (0.56, "hotmail.fr"), (0.65, "free.fr"), (0.72, "yahoo.fr"),
-    (0.78, "wanadoo.fr"),
-    (0.84, "outlook.fr"), (0.89, "laposte.net"), (0.93, "sfr.fr"), (0.96, "icloud.com"), (0.98, "live.fr"),
-    (1.01, "poste.example"),
-)  # fmt: skip
+PLACEHOLDER_OTHERS = ("0606060606", "0612345678", "0102030405")
 
 
-def _cases(key: str, salt: str, choices: list[tuple[float, str]], otherwise: str) -> str:
+def cases(key: str, salt: str, choices: Sequence[tuple[float, str]], otherwise: str) -> str:
     """``case`` over cumulated shares of ``u(key, salt)``."""
+    return drawn_cases(f"u({key}, '{salt}')", choices, otherwise)
+
+
+def drawn_cases(draw: str, choices: Sequence[tuple[float, str]], otherwise: str) -> str:
+    """``case`` over cumulated shares of a number between 0 and 1 that is there already."""
     edge, parts = 0.0, []
     for share, value in choices:
         edge += share
-        parts.append(f"when u({key}, '{salt}') < {edge:.6f} then {value}")
+        parts.append(f"when {draw} < {edge:.6f} then {value}")
     return f"case {' '.join(parts)} else {otherwise} end"
+
+
+def one_of(values: Sequence[str], draw: str) -> str:
+    """SQL that picks one of a few texts by a number between 0 and 1."""
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"[{quoted}][1 + floor({draw} * {len(values)})::integer]"
+
+
+def swapped_letters(value: str, pairs: Mapping[str, str]) -> str:
+    """SQL that replaces each letter of ``pairs`` in ``value``."""
+    for letter, instead in pairs.items():
+        value = f"replace({value}, '{letter}', '{instead}')"
+    return value
 
 
 def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> None:
     """Create the macros that the SQL of the generator is written in."""
     first_night = seasons.nights(nights)[0]
     daily_from = f"(date '{first_night}' - {seasons.DAILY_DELIVERIES_BEFORE_NIGHTS})"
-    diminutives = " ".join(f"when '{name}' then '{short}'" for name, short in _DIMINUTIVES)
-    domains = " ".join(f"when x < {edge} then '{domain}'" for edge, domain in _DOMAINS)
+    domains = " ".join(f"when x < {edge} then '{domain}'" for edge, domain in spelling.MAIL_DOMAINS)
+    wrong_domains = " ".join(
+        f"when '{domain}' then {one_of(wrong, 'r')}" for domain, wrong in spelling.WRONG_DOMAINS.items()
+    )
     spaced = "regexp_replace(n, '(\\d\\d)(\\d\\d)(\\d\\d)(\\d\\d)(\\d\\d)', '{}')"
-    name_cases = [(NAME_UPPER, "upper(n)"), (NAME_LOWER, "lower(n)"), (NAME_NO_ACCENTS, "strip_accents(n)"),
-                  (NAME_TYPO, "n[:2] || n[4:]")]  # fmt: skip
     macros = {
         "u(key, salt)": f"(hash(hash({seed}, salt, key)) >> 11)::double / 9007199254740992.0",
         # Days and moments.
@@ -99,36 +122,46 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
         "mobile(k)": f"mobile_of((k::bigint * 7368787 + 12345678 + {seed % 1000} * 1009) % 150000000)",
         "landline(h, code)": "'0' || case when code[:2] in ('75','77','78','91','92','93','94','95') then '1' else"
         " (2 + h % 4)::varchar end || '8' || lpad(((h::bigint * 7368787 + 4321) % 10000000)::varchar, 7, '0')",
-        "typed_email(e, k)": _cases("k", "email", [
-            (EMAIL_UPPER, "upper(e)"), (EMAIL_SPACES, "'  ' || e || ' '"),
-            (EMAIL_TYPO, "replace(replace(replace(e, 'gmail.com', 'gmial.com'),"
-             " 'orange.fr', 'ornage.fr'), 'free.fr', 'freee.fr')"),
+        "typed_country(k)": cases("k", "country", [(0.6, "'FR'"), (0.08, "'France'"), (0.02, "'fr'")], "null"),
+        # Slips of the hand: `p` is a position in the text, `r` decides which kind of slip.
+        "beside(c)": f"case when translate(lower(c), '{spelling.KEYS}', '{spelling.BESIDE}') = lower(c) then 'e'"
+        f" when c = lower(c) then translate(c, '{spelling.KEYS}', '{spelling.BESIDE}')"
+        f" else upper(translate(lower(c), '{spelling.KEYS}', '{spelling.BESIDE}')) end",
+        "slip(v, p, r)": "case when r < 0.28 then left(v, p - 1) || substr(v, p + 1)"
+        " when r < 0.46 then left(v, p) || lower(v[p]) || substr(v, p + 1)"
+        " when r < 0.64 and lower(v[p]) <> lower(v[p + 1])"
+        " then left(v, p - 1) || case when p = 1 then upper(v[2]) || lower(v[1]) else v[p + 1] || v[p] end"
+        " || substr(v, p + 2)"
+        " when r < 0.86 then left(v, p - 1) || beside(v[p]) || substr(v, p + 1)"
+        " else left(v, p) || beside(lower(v[p])) || substr(v, p + 1) end",
+        "typo(v, k, salt)": "case when length(v) < 3 then v else slip(v, greatest(1, least(length(v) - 1,"
+        " 1 + floor(pow(u(k, salt), 0.7) * length(v))::bigint)), u(k, salt || ' kind')) end",
+        "wrong_domain(d, r)": f"case d {wrong_domains} else replace(d, '.', '') end",
+        "mail_slip(e, k, of_domain, of_local)": "case when u(k, 'mail slip') < of_domain"
+        " then split_part(e, '@', 1) || '@' || wrong_domain(split_part(e, '@', 2), u(k, 'wrong domain'))"
+        " when u(k, 'mail slip') < of_domain + of_local"
+        " then typo(split_part(e, '@', 1), k, 'mail') || '@' || split_part(e, '@', 2) else e end",
+        "typed_email(e, k, of_domain, of_local)": cases("k", "email", [
+            (EMAIL_UPPER, "upper(mail_slip(e, k, of_domain, of_local))"),
+            (EMAIL_SPACES, "'  ' || mail_slip(e, k, of_domain, of_local) || ' '"),
             (EMAIL_TAG, "case when e like '%@gmail.com' then replace(e, '@', '+boutique@') else e end"),
-        ], "e"),
-        "typed_phone(n, k)": _cases("k", "phone", [
-            (PHONE_SPACED, spaced.format("\\1 \\2 \\3 \\4 \\5")), (PHONE_DOTTED, spaced.format("\\1.\\2.\\3.\\4.\\5")),
-            (PHONE_PLUS, "'+33' || n[2:]"),
+            (EMAIL_DOTS, "case when e like '%.%@gmail.com' then replace(split_part(e, '@', 1), '.', '') || '@gmail.com'"
+             " when e like '%@gmail.com' then e[:3] || '.' || substr(e, 4) else e end"),
+        ], "mail_slip(e, k, of_domain, of_local)"),
+        "phone_slip(n, k)": cases("k", "phone slip", [
+            (PHONE_DIGIT_WRONG, "left(n, (u(k, 'digit') * 8)::bigint + 1)"
+             " || (n[(u(k, 'digit') * 8)::bigint + 2]::integer + 1 + floor(u(k, 'other digit') * 9)::integer) % 10"
+             " || substr(n, (u(k, 'digit') * 8)::bigint + 3)"),
+            (PHONE_DIGITS_SWAPPED, "left(n, (u(k, 'digit') * 7)::bigint + 1) || n[(u(k, 'digit') * 7)::bigint + 3]"
+             " || n[(u(k, 'digit') * 7)::bigint + 2] || substr(n, (u(k, 'digit') * 7)::bigint + 4)"),
+        ], "n"),
+        "formatted_phone(n, k)": cases("k", "phone", [
+            (PHONE_SPACED, spaced.format("\\1 \\2 \\3 \\4 \\5")),
+            (PHONE_DOTTED, spaced.format("\\1.\\2.\\3.\\4.\\5")), (PHONE_PLUS, "'+33' || n[2:]"),
             (PHONE_PLUS_SPACED, "'+33 ' || " + spaced.format("\\1 \\2 \\3 \\4 \\5") + "[2:]"),
             (PHONE_DOUBLE_ZERO, "'0033' || n[2:]"), (PHONE_UNREADABLE, "'ne sait pas'"),
         ], "n"),
-        "typed_name(n, k)": _cases("k", "name", name_cases, "n"),
-        "typed_first_name(n, k)": "typed_name(" + _cases("k", "given", [
-            (FIRST_NAME_INITIAL, "n[1] || '.'"), (FIRST_NAME_DIMINUTIVE, f"case n {diminutives} else n end"),
-        ], "n") + ", k)",
-        "typed_address(n, s, k)": _cases("k", "address", [
-            (ADDRESS_MISSING, "null"), (ADDRESS_UPPER, "upper(strip_accents(n || ' ' || s))"),
-            (ADDRESS_SHORT, "replace(replace(n || ', ' || s, 'boulevard', 'bd'), 'avenue', 'av.')"),
-            (ADDRESS_TWO_LINES, "'Bât. B, appt ' || n || chr(10) || n || ' ' || s"),
-        ], "n || ' ' || s"),
-        "typed_postal_code(c, k)": _cases(
-            "k", "code", [(POSTAL_CODE_WRONG, "c[:3] || c[5] || c[4]"), (0.03, "null")], "c"
-        ),
-        "typed_city(c, k)": _cases("k", "city", [(CITY_UPPER, "upper(strip_accents(c))"), (0.03, "null")], "c"),
-        "typed_country(k)": _cases("k", "country", [(0.6, "'FR'"), (0.08, "'France'"), (0.02, "'fr'")], "null"),
-        "typed_birth_date(d, k)": _cases("k", "birth", [
-            (BIRTH_DATE_MISSING, "null"), (BIRTH_DATE_DEFAULT, "date '1900-01-01'"),
-            (BIRTH_DATE_SWAPPED, "case when day(d) <= 12 then make_date(year(d), day(d), month(d)) else d end"),
-        ], "d"),
+        "typed_phone(n, k)": "formatted_phone(phone_slip(n, k), k)",
     }  # fmt: skip
     for signature, body in macros.items():
         con.execute(f"create or replace macro {signature} as {body}")

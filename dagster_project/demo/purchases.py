@@ -4,6 +4,7 @@ Amounts are integer cents, moments are Paris wall-clock seconds since ``seasons.
 the feeds, with typing errors and all, belongs in ``records`` and ``trade``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ ORDERS_PER_PERSON = 3.3
 TICKET_SHARES = {"card": 0.72, "email": 0.09, "phone": 0.012, "token": 0.22}
 """Share of a shopper's tickets that carry each identifier (the card: where the person has one)."""
 PARTNER_CARD_SHARE = 0.04
+PERSONS_PER_CLERK, STORES_PER_CLERK, CLERK_TICKETS = 2500, 3, 400
+"""A cashier's own card, shown for customers without one: at most one in so many persons and stores, for so many."""
 GUEST_SHARE, COLLECT_SHARE = 0.14, 0.22
 STORE_RETURN_SHARE, CANCELLED_SHARE, REFUNDED_SHARE = 0.03, 0.03, 0.03
 PARTIAL_REFUND_SHARE, RETURN_IN_STORE_SHARE, PAID_AT_COUNTER_SHARE = 0.035, 0.03, 0.02
@@ -136,6 +139,21 @@ def _next_open_day(day: Ints) -> Ints:
     return np.minimum.accumulate(days[::-1])[::-1][np.minimum(day, len(is_open) - 1)]
 
 
+def _clerks(
+    rng: np.random.Generator, people: pa.Table, cards: Memberships, store: Ints, day: Ints, without: Ints
+) -> Iterator[tuple[Ints, Ints]]:
+    """Cashiers who show their own card for strangers: the clerk (once per ticket) and those tickets, by position."""
+    home, since = people["store"].to_numpy(), cards.since[:, 0]
+    old_cards = (since <= 0) & (np.asarray(people["scenario"].to_pylist(), dtype=object) == "single")
+    shops = rng.permutation(catalogue.STORES)[: catalogue.STORES // STORES_PER_CLERK]
+    for shop in shops[: people.num_rows // PERSONS_PER_CLERK]:
+        candidates = np.flatnonzero(old_cards & (home == shop))
+        tickets = without[store[without] == shop]
+        if len(candidates) and len(tickets):
+            chosen = rng.permutation(tickets)[: min(CLERK_TICKETS, len(tickets) // 3)]
+            yield np.full(len(chosen), candidates[0], dtype=np.int64), np.sort(chosen)
+
+
 def draw_tickets(
     rng: np.random.Generator, people: pa.Table, visits: tuple[Ints, Ints], cards: Memberships, price: Ints
 ) -> tuple[dict[str, Ints], Baskets]:
@@ -158,6 +176,10 @@ def draw_tickets(
     partners = held(cards, head[person], day)
     card = np.where(uses_heads & (partners >= 0), partners, card)
     owner = np.where(uses_heads & (partners >= 0), head[person], person)
+    borrowed = np.zeros(size, dtype=np.int64)
+    for clerk, strangers in _clerks(rng, people, cards, store, day, np.flatnonzero(card < 0)):
+        card[strangers], owner[strangers], borrowed[strangers] = held(cards, clerk, day[strangers]), clerk, 1
+    shows = {name: rng.random(size) < TICKET_SHARES[name] for name in ("email", "phone", "token")}
     baskets = _baskets(rng, price, day, np.where(day >= _REOPENED, 2.25, 1.85))
     total = baskets.sums(size)
     discount = np.where(rng.random(size) < 0.1, np.round(total * rng.choice([0.05, 0.1, 0.2], size)), 0).astype(
@@ -170,9 +192,8 @@ def draw_tickets(
         "placed": _clock(rng, day, 10.0, 19.4),
         "store": store,
         "card": card,
-        "shows_email": (rng.random(size) < TICKET_SHARES["email"]).astype(np.int64),
-        "shows_phone": (rng.random(size) < TICKET_SHARES["phone"]).astype(np.int64),
-        "shows_token": (rng.random(size) < TICKET_SHARES["token"]).astype(np.int64),
+        **{f"shows_{name}": (shown & (borrowed == 0)).astype(np.int64) for name, shown in shows.items()},
+        "borrowed": borrowed,
         "discount": discount,
         "total": total - discount,
         "original": np.full(size, -1),
@@ -306,6 +327,7 @@ def draw_web_tickets(
             "shows_email": (rng.random(size) < 0.15).astype(np.int64),
             "shows_phone": zero,
             "shows_token": zero,
+            "borrowed": zero,
             "discount": zero,
             "total": zero,
             "original": zero - 1,

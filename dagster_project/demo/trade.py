@@ -5,7 +5,7 @@
 
 import duckdb
 
-from dagster_project.demo import dirt, seasons
+from dagster_project.demo import dirt, handwriting, seasons
 from dagster_project.demo.catalogue import UNKNOWN_PRODUCT, UNKNOWN_STORE
 from dagster_project.demo.records import AT_DAY, TYPED_ADDRESS, TYPED_NAMES
 
@@ -22,32 +22,50 @@ _ORDER_CHANGES = " union all ".join(
 
 _ORDERS = f"""
 create table feed_shop_orders as
-with changes as ({_ORDER_CHANGES}),
+with said as (
+    select o.*, 'W' || lpad((o.n + 1)::varchar, 8, '0') as k, p.* exclude (person), false as says_little,
+    {AT_DAY.format(d="o.day")}
+    from orders as o join persons as p using (person)
+),
+{handwriting.written("said", at_till=False)},
+contacts as (
+    select *,
+        case when company_email is not null and u(k, 'c') < {dirt.COMPANY_MAILBOX_USED} then company_email
+            when u(k, 'm') < {dirt.ORDER_EMAIL_MISSING} then null
+            when account < 0 and u(k, 'guest mail') < {dirt.OTHER_EMAIL_AS_GUEST} then coalesce(other_email, email_now)
+            else email_now end as email_said,
+        case when u(k, 'p') < {dirt.ORDER_PHONE_MISSING} then null
+            when u(k, 'whose phone') < {dirt.RELATIVES_PHONE} then coalesce(relatives_phone, phone_now)
+            else phone_now end as phone_said,
+    from written
+),
+orders_said as (
+    select
+        n, k, account, placed, collects, pickup_store, shows_token, shipping, discount, total,
+        case when day >= bank_card_day then bank_card2 else bank_card1 end as token,
+        typed_email(email_said, k, {dirt.EMAIL_DOMAIN_WEB}, {dirt.EMAIL_LOCAL_WEB}) as email,
+        typed_phone(phone_said, k) as phone,
+        {TYPED_NAMES}
+        {TYPED_ADDRESS}
+    from contacts
+),
+changes as ({_ORDER_CHANGES}),
 dated as (
     select *, delivered((changed_at // 86400)::bigint) as delivered_on from changes
     qualify row_number() over (
         partition by n, delivered((changed_at // 86400)::bigint) order by changed_at desc, step desc
     ) = 1
 ),
-said as (
-    select o.*, v.status, v.changed_at, v.delivered_on, 'W' || lpad((o.n + 1)::varchar, 8, '0') as id,
-        p.company_email, p.role,
-        case when o.day >= p.bank_card_day then p.bank_card2 else p.bank_card1 end as token, p.own_email1, store_id,
-        id as k,
-        {AT_DAY.format(d="o.day")}
+told as (
+    select o.*, v.status, v.changed_at, v.delivered_on, store_id
     from dated as v
-    join orders as o using (n)
-    join persons as p using (person)
+    join orders_said as o using (n)
     join stores as s on s.store = o.pickup_store
 )
 select
-    id as order_id,
+    k as order_id,
     case when account >= 0 then 'C' || lpad((account + 1)::varchar, 8, '0') end as customer_id,
-    case when company_email is not null and u(k, 'c') < 0.5 then company_email
-        when u(k, 'm') >= {dirt.ORDER_EMAIL_MISSING} then typed_email(email_now, k) end as email,
-    case when u(k, 'p') >= {dirt.ORDER_PHONE_MISSING} then typed_phone(phone_now, k) end as phone,
-    {TYPED_NAMES}
-    {TYPED_ADDRESS}
+    email, phone, first_name, last_name, address_line1, postal_code, city, country,
     utc(placed) as ordered_at,
     utc(changed_at) as updated_at,
     status,
@@ -59,7 +77,7 @@ select
     cents(total) + case when u(k, 'off') < {dirt.TOTAL_OFF} then 1.00 else 0.00 end as total_amount,
     delivered_on,
     row_number() over (order by n, changed_at) as seq,
-from said
+from told
 """
 
 _ORDER_LINES = f"""
@@ -87,7 +105,10 @@ select
     ['sale', 'return', 'pickup'][t.kind + 1] as ticket_type,
     case when t.card >= 0 then '29' || lpad((t.card + 1)::varchar, 8, '0') end as loyalty_card_id,
     case when t.shows_email = 1 then
-        typed_email(case when t.day >= p.mail_day then p.email2 else p.email1 end, 'T' || t.n) end as email,
+        typed_email(
+            coalesce(p.receipt_email, case when t.day >= p.mail_day then p.email2 else p.email1 end),
+            'T' || t.n, {dirt.EMAIL_DOMAIN_RECEIPT}, {dirt.EMAIL_LOCAL_RECEIPT}
+        ) end as email,
     case when t.shows_phone = 1 then
         typed_phone(case when t.day >= p.phone_day then p.phone2 else p.phone1 end, 'T' || t.n) end as phone,
     case when t.shows_token = 1 then
@@ -189,17 +210,22 @@ select
 from dated
 """
 
-_TRUTH = """
+_TRUTH = f"""
 insert into record_truth
-select 'shop_orders', 'W' || lpad((n + 1)::varchar, 8, '0'), p.person_id, p.household_id,
-    case when company_email is not null and u('W' || lpad((n + 1)::varchar, 8, '0'), 'c') < 0.5 then 'company_mailbox'
-         when o.account < 0 then 'guest_order' when p.has_recycled_phone then 'recycled_phone'
-         when p.shares_mail then 'shared_mailbox' else p.scenario end
+select 'shop_orders', 'W' || lpad((n + 1)::varchar, 8, '0') as id, p.person_id, p.household_id,
+    case when company_email is not null and u(id, 'c') < {dirt.COMPANY_MAILBOX_USED} then 'company_mailbox'
+        when o.account < 0 and p.record_scenario = p.scenario and p.scenario in ('single', 'couple', 'family',
+            'lone_parent', 'flatmates', 'siblings') then 'guest_order'
+        else p.record_scenario end
 from orders as o join persons as p using (person);
 insert into record_truth
 select 'pos_tickets', f.ticket_id, p.person_id, p.household_id,
-    case when t.owner <> t.person then 'borrowed_card' when p.shares_bank_card and f.loyalty_card_id is null
-        and f.email is null and f.phone is null then 'shared_bank_card' else p.scenario end
+    case when t.borrowed = 1 then 'clerk_card' when t.owner <> t.person then 'borrowed_card'
+        when f.email is not null
+            and u('T' || t.n, 'mail slip') < {dirt.EMAIL_DOMAIN_RECEIPT + dirt.EMAIL_LOCAL_RECEIPT} then 'ereceipt_typo'
+        when p.is_bank_card_shared and f.loyalty_card_id is null and f.email is null and f.phone is null
+            then 'shared_bank_card'
+        else p.record_scenario end
 from feed_pos_tickets as f join tickets as t on t.n = f.seq join persons as p on p.person = t.owner
 where coalesce(f.loyalty_card_id, f.email, f.phone, f.payment_token) is not null;
 create table transaction_truth as

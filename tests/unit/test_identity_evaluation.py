@@ -289,6 +289,13 @@ def test_the_same_tables_give_the_same_intervals_and_more_people_narrower_ones(c
     assert few.precision.low < many.precision.low < 1
 
 
+def test_a_single_person_says_little(connection) -> None:
+    rows = [("shop_customers", f"C{number}", "Ana", None, None, f"A{number // 2}") for number in range(3)]
+    recall = evaluated(connection, rows).people.pairs.recall
+    assert recall.value == pytest.approx(1 / 3)
+    assert recall.high - recall.low > 0.5
+
+
 def test_errors_of_one_person_make_a_wider_interval_than_as_many_of_different_people(connection) -> None:
     def interval(wrong_by_person: list[int]) -> float:
         customers = [("shop_customers", f"C{person}", f"P{person}", f"A{person}") for person in range(50)]
@@ -356,7 +363,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             create table identity.account_links as
             select * from (values
                 ('shop_customers', 'C1', 'A', 'customer_id', 1.0, true),
-                ('loyalty_members', '0012', 'A', 'card', 1.0, true),
+                ('loyalty_members', '29e4', 'A', 'card', 1.0, true),
                 ('pos_tickets', 'T1', 'A', 'card', 1.0, false)
             ) as t (feed, record_id, account_id, rule, confidence, is_person_record);
             create table account.transactions as
@@ -374,7 +381,7 @@ def test_the_truth_in_the_home_is_taken_where_none_is_named(home: Path) -> None:
     assert "Name a file of truth" in text
     (home / "truth").mkdir()
     (home / "truth" / "records.csv").write_text(
-        "feed,record_id,person_id,scenario\nshop_customers,C1,Ana,usual\nloyalty_members,0012,Ana,usual\n"
+        "feed,record_id,person_id,scenario\nshop_customers,C1,Ana,usual\nloyalty_members,29e4,Ana,usual\n"
         "pos_tickets,T1,Bob,usual\npos_tickets,T2,Bob,usual\n"
     )
     code, text = call("--home", str(home), "--json", str(home / "found.json"))
@@ -389,6 +396,20 @@ def test_the_truth_in_the_home_is_taken_where_none_is_named(home: Path) -> None:
     )
     assert call("--home", str(home), "--json", str(home / "found.json"))[0] == 0
     assert json.loads((home / "found.json").read_text())["attribution"]["right"] == 1
+
+
+def test_a_record_id_that_looks_like_a_number_stays_what_it_is(
+    home: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    (home / "truth.csv").write_text("feed;record_id;person\nloyalty_members;29e4;7\n")
+    found = evaluate_release(connection, home / "releases" / "current" / "cocanal.duckdb", home / "truth.csv")
+    assert (found.people.records, found.missing_records) == (1, 0)
+
+
+def test_a_file_that_is_none_of_both_is_refused_without_quoting_it(home: Path) -> None:
+    (home / "truth.parquet").write_text("feed,record_id,person\nshop_customers,C1,Ana\n")
+    code, text = call(str(home / "truth.parquet"), "--home", str(home))
+    assert (code, "cannot be read as parquet" in text, "Ana" in text) == (2, True, False)
 
 
 def test_a_parquet_file_is_a_truth_too(home: Path, connection: duckdb.DuckDBPyConnection) -> None:

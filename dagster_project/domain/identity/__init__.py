@@ -8,6 +8,7 @@ What belongs here: who is who. What does not: what is known about an account (th
 the result (the gate).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,12 +16,17 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.attribution import attribute
-from dagster_project.domain.identity.clustering import cluster, count_rows
+from dagster_project.domain.identity.blocking import find_pairs, link_declared
+from dagster_project.domain.identity.clustering import cluster, connect_joins, count_rows, pairs_inside
+from dagster_project.domain.identity.edges import write_edges
 from dagster_project.domain.identity.households import build_households
-from dagster_project.domain.identity.matching import demote, find_persons, propose_edges, read_decisions
+from dagster_project.domain.identity.identifiers import demote, read_decisions
+from dagster_project.domain.identity.model import Model, read_model
 from dagster_project.domain.identity.policy import Policy, read_policy
-from dagster_project.domain.identity.records import build_records, build_uses
+from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
+from dagster_project.domain.identity.scores import ScoreMemory
 from dagster_project.domain.identity.stable_ids import name_accounts, read_history
+from dagster_project.domain.identity.verdicts import judge
 
 __all__ = ["IdentitySummary", "Policy", "read_policy", "resolve"]
 
@@ -35,6 +41,9 @@ class IdentitySummary:
 
     records: int
     contacts: int
+    profiles: int
+    compared_pairs: int
+    scored_pairs: int
     accounts: int
     linked_records: int
     accepted_edges: int
@@ -50,32 +59,66 @@ class IdentitySummary:
 
 
 def resolve(
-    connection: DuckDBPyConnection, *, as_of: date, run_id: str, previous: Path | None, policy: Policy | None = None
+    connection: DuckDBPyConnection,
+    *,
+    as_of: date,
+    run_id: str,
+    previous: Path | None,
+    policy: Policy | None = None,
+    model: Model | None = None,
+    memory: Path | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> IdentitySummary:
     """Write every table of the schema ``identity`` from ``staging.stg_*``; ``previous`` is the last release's database.
 
-    Who is who is a function of the staging tables, the policy and the as-of date alone; only ids, events and redirects
-    follow the last release. Raises duckdb.Error where a staging table is missing or ``previous`` is no release.
+    Who is who is a function of the staging tables, the policy, the model and the as-of date alone; only ids, events and
+    redirects follow the last release. ``memory`` is the file of pair scores, a cache that changes no table.
+    ``announce`` is told each step. Raises duckdb.Error where a staging table is missing or ``previous`` is no release.
     """
-    policy = policy or read_policy()
+    policy, model = policy or read_policy(), model or read_model()
+    tell = announce or (lambda step: None)
     connection.execute("create schema if not exists identity")
     read_history(connection, previous)
-    build_records(connection, as_of=as_of, policy=policy)
-    build_uses(connection)
-    find_persons(connection)
-    demote(connection, policy)
-    propose_edges(connection)
     read_decisions(connection, as_of)
-    conflicts = cluster(connection)
+    tell("reading the records")
+    build_records(connection, as_of=as_of)
+    tell("standard forms")
+    build_contacts(connection, as_of=as_of, policy=policy)
+    tell("identifier policy")
+    demote(connection, policy)
+    tell("profiles")
+    build_profiles(connection)
+    link_declared(connection)
+    tell("blocking")
+    find_pairs(connection, policy)
+    with ScoreMemory(connection, model, memory) as scores:
+        tell("scoring")
+        scores.look_up("identity_pairs")
+        judge(connection, model, policy)
+        tell("connecting")
+        connect_joins(connection)
+        pairs_inside(connection, policy)
+        scores.look_up("identity_pairs_inside")
+        scores.tidy()
+        judge(connection, model, policy)
+        scored = scores.scored
+    tell("clustering")
+    contested = cluster(connection, policy)
+    tell("edges")
+    write_edges(connection, model)
+    tell("attribution")
     attribute(connection, policy)
+    tell("ids")
     name_accounts(connection, as_of=as_of, run_id=run_id)
+    tell("households")
     build_households(connection, policy)
-    summary = _summarise(connection, conflicts)
+    summary = _summarise(connection, contested, scored)
+    tell("done")
     _drop_working_tables(connection)
     return summary
 
 
-def _summarise(connection: DuckDBPyConnection, conflicts: int) -> IdentitySummary:
+def _summarise(connection: DuckDBPyConnection, conflicts: int, scored: int) -> IdentitySummary:
     decisions: dict[str, int] = dict(
         connection.execute("select decision, count(*) from identity.edges group by all").fetchall()
     )
@@ -91,6 +134,9 @@ def _summarise(connection: DuckDBPyConnection, conflicts: int) -> IdentitySummar
     return IdentitySummary(
         records=count_rows(connection, "identity.records"),
         contacts=count_rows(connection, "identity.contacts"),
+        profiles=count_rows(connection, "identity_profiles"),
+        compared_pairs=count_rows(connection, "identity_scores"),
+        scored_pairs=scored,
         accounts=count_rows(connection, "identity.anchors"),
         linked_records=count_rows(connection, "identity.account_links"),
         accepted_edges=decisions.get("accepted", 0),
@@ -112,7 +158,7 @@ def _drop_working_tables(connection: DuckDBPyConnection) -> None:
     working = connection.execute(
         """
         select table_name from duckdb_tables()
-        where temporary and regexp_matches(table_name, '^(identity|last|household|open)_')
+        where temporary and regexp_matches(table_name, '^(identity|last|household|open|reference|tf)_')
         order by table_name
         """
     ).fetchall()

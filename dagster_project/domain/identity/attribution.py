@@ -1,6 +1,6 @@
 """Which account every record belongs to, by which rule, and how sure that is.
 
-What belongs here: the way from clusters of contacts to records. What does not: what the account is called
+What belongs here: the way from clusters of profiles to records. What does not: what the account is called
 (``stable_ids.py``); here it still goes by its cluster, a number that lives for one build only.
 """
 
@@ -15,114 +15,272 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     Columns: feed, record_id, feed_rank, seen_at, component, rule, confidence, is_person_record. Web accounts, cards and
     guest orders found accounts; a ticket, or the order of an unknown customer, does so only where nobody else did.
 
-    Order of the keys: an order's customer number; a ticket's card, then what else the ticket says, e-mail before phone;
-    last, where a transaction carries none of these, its payment token.
+    Order of the keys: a steward's decision; an order's customer number; a ticket's card, then its e-mail, then its phone;
+    last, where a transaction carries none of these, its payment token. A value that several accounts hold gives a
+    transaction to nobody, unless they held it one after the other.
     """
-    name_and_address = policy.name_and_address_confidence
+    _place_contacts(connection, policy)
+    _find_holders(connection)
+    _key_records(connection, policy)
+    _apply_decisions(connection)
+    _add_tokens(connection, policy)
+
+
+def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """``identity_placed``: one row per contact with a profile: component, rule and confidence of a guest order by it."""
+    confidence = {name: rule.confidence for name, rule in policy.identifiers.items()}
+    connection.execute(
+        f"""
+        create or replace temp table identity_placed as
+        with said as (
+            select members.contact_id, members.profile_id, labels.component,
+                profiles.email_key, profiles.phone_key,
+                profiles.given_name_key is not null and profiles.family_name_key is not null
+                    and profiles.street_key is not null and coalesce(profiles.postal_code, profiles.town_key) is not null
+                    as has_name_and_address
+            from identity_profile_contacts as members
+            join identity_profiles as profiles using (profile_id)
+            join identity_labels as labels using (profile_id)
+        ),
+        ties as (
+            select component,
+                list(email_key) filter (where email_key is not null) as emails,
+                list(phone_key) filter (where phone_key is not null) as phones,
+                count(distinct profile_id) as profiles
+            from (select distinct profile_id, component, email_key, phone_key from said)
+            group by component having count(*) > 1
+        )
+        select said.contact_id, said.component,
+            case
+                when len(list_filter(ties.emails, lambda e: e = said.email_key)) > 1 then 'email'
+                when len(list_filter(ties.phones, lambda p: p = said.phone_key)) > 1 then 'phone'
+                when ties.profiles > 1 then 'similarity'
+                when said.email_key is not null then 'email'
+                when said.phone_key is not null then 'phone'
+                when said.has_name_and_address then 'name_and_address'
+            end as rule,
+            case rule
+                when 'email' then {confidence["email"]}
+                when 'phone' then {confidence["phone"]}
+                when 'similarity' then {policy.similarity_confidence}
+                when 'name_and_address' then {policy.name_and_address_confidence}
+            end as confidence
+        from said left join ties using (component)
+        """
+    )
+
+
+def _find_holders(connection: DuckDBPyConnection) -> None:
+    """``identity_holders``: (type, value, component, from_at): whom a bare card, e-mail or phone stands for from then on.
+
+    A card stands for whom it was given to. An e-mail or phone stands for the only account that holds it; of several, for
+    the only one that holds it on a web account or card; else, if they held it one after the other, for each in its time.
+    """
     connection.execute(
         """
-        create or replace temp table identity_homes as
-        -- Whom a number stands for: its owner; without one, the only person it was seen with. Of an unknown customer's
-        -- several recipients the first one stands for the number.
-        with numbers as (
-            select * from identity_uses_resolved where type in ('customer_id', 'card') and not is_demoted
-        ),
-        lonely as (
-            select value_id from numbers where person is not null
-            group by value_id having min(person) = max(person)
-        )
-        select uses.type, vals.value, uses.contact_id
-        from numbers as uses
-        join identity_values as vals using (value_id)
-        left join lonely using (value_id)
-        where uses.is_owner
-            or (uses.person is not null and (uses.type = 'customer_id' or lonely.value_id is not null))
-        qualify row_number() over (
-            partition by value_id order by uses.is_owner desc, uses.given_name_key is null, uses.contact_id
-        ) = 1
+        create or replace temp table identity_founded as
+        select placed.component
+        from identity_keys as keys join identity_placed as placed using (contact_id)
+        where keys.feed in ('shop_customers', 'loyalty_members')
+            or (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null)
+        group by placed.component
         """
     )
     connection.execute(
-        f"""
-        create or replace temp table identity_reached as
-        -- How a contact without a number of its own is tied to its cluster: the strongest usable identifier that other
-        -- contacts of the cluster share, else the strongest at all, else its full name and address.
-        with usable as (
-            select uses.contact_id, uses.type, uses.value_id, uses.person, labels.component
-            from identity_uses_resolved as uses join identity_labels as labels using (contact_id)
-            where not uses.is_demoted and uses.person is not null and uses.contact_count > 1
+        """
+        create or replace temp table identity_holders as
+        with held as (
+            select type, value, component,
+                min(seen_at) as first_at, max(seen_at) as last_at,
+                bool_or(keys.feed in ('shop_customers', 'loyalty_members')) as is_own
+            from (
+                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
+                union all
+                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
+            ) as vals
+            join identity_placed using (contact_id)
+            join identity_keys as keys using (contact_id)
+            semi join identity_founded using (component)
+            group by type, value, component
         ),
-        shared as (
-            select value_id, person, component from usable group by all having count(*) > 1
+        ranked as (
+            select *,
+                count(*) over same as holders,
+                count(*) filter (where is_own) over same as own_holders,
+                max(last_at) over (
+                    partition by type, value order by first_at, component rows between unbounded preceding and 1 preceding
+                ) as before_at
+            from held
+            window same as (partition by type, value)
         ),
-        numberless as (
-            select contact_id from identity.contacts where customer_id is null and feed <> 'loyalty_members'
-        ),
-        ways as (
-            select uses.contact_id, uses.type as rule, confidence, strength, shared.value_id is not null as is_tied
-            from identity_uses_resolved as uses
-            join numberless using (contact_id)
-            join identity_labels as labels using (contact_id)
-            join identity.identifier_policies using (type)
-            left join shared
-                on shared.value_id = uses.value_id and shared.person = uses.person
-                and shared.component = labels.component
-            where not uses.is_demoted and uses.person is not null
-            union all
-            select contact_id, 'name_and_address', {name_and_address}, 0, false
-            from identity.contacts
-            where feed = 'shop_orders' and customer_id is null
-                and given_name_key is not null and family_name_key is not null and address_key is not null
-                and coalesce(postal_code, city) is not null
+        judged as (
+            select *, bool_and(before_at is null or before_at < first_at) over (partition by type, value) as in_turn
+            from ranked
         )
-        select * from ways
-        qualify row_number() over (partition by contact_id order by is_tied desc, strength desc) = 1
+        select type, value, component,
+            case when holders > 1 and own_holders <> 1 and before_at is not null then first_at
+                else timestamp '0001-01-01' end as from_at
+        from judged
+        where holders = 1 or (own_holders = 1 and is_own) or (own_holders <> 1 and in_turn)
+        union all
+        select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
+        from identity_keys as keys
+        join identity_placed as placed using (contact_id)
+        anti join identity_demoted as demoted on demoted.type = 'card' and demoted.value = keys.card_id
+        where keys.feed = 'loyalty_members'
+        """
+    )
+
+
+def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """``identity_keyed``: every record that a key of its own gives to a component."""
+    connection.execute(
+        """
+        create or replace temp table identity_looked_up as
+        -- Records that name nobody: which of their keys is used, and whom it stands for. A key that nobody holds stands
+        -- for itself; one that several hold stands for nobody.
+        with bare as (
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.contact_id,
+                contacts.card_id, contacts.email_key, contacts.phone
+            from identity_keys as keys
+            join identity.contacts as contacts using (contact_id)
+            anti join identity_placed using (contact_id)
+            where not (keys.feed = 'shop_orders' and keys.customer_id is not null)
+        ),
+        offered as (
+            select *, 1 as place, 'card' as type, card_id as value from bare where card_id is not null
+            union all
+            select *, 2, 'email', email_key from bare where email_key is not null
+            union all
+            select *, 3, 'phone', phone from bare where phone is not null
+        ),
+        usable as (
+            select * from offered anti join identity_demoted using (type, value)
+        ),
+        held as (
+            select distinct type, value from (
+                select type, value from identity_holders
+                union all
+                select 'email', email_key from identity_named join identity_placed using (contact_id)
+                semi join identity_founded using (component) where email_key is not null
+                union all
+                select 'phone', phone_key from identity_named join identity_placed using (contact_id)
+                semi join identity_founded using (component) where phone_key is not null
+            )
+        ),
+        resolved as (
+            select usable.*, holders.component, held.value is not null as is_held
+            from usable
+            left join held using (type, value)
+            asof left join identity_holders as holders
+                on usable.type = holders.type and usable.value = holders.value and usable.seen_at >= holders.from_at
+        ),
+        -- The first key that says somebody; a key that is held but says nobody in particular ends the search.
+        chosen as (
+            select * from resolved
+            qualify row_number() over (partition by feed, record_id order by place) = 1
+        )
+        select feed, feed_rank, record_id, seen_at, payment_token, type as rule,
+            case when component is not null then component
+                when not is_held then -min(contact_id) over (partition by type, value, is_held) end as component
+        from chosen
+        """
+    )
+    connection.execute(
+        """
+        create or replace temp table identity_customer_homes as
+        -- Of an unknown customer's recipients the first stands for the number.
+        with owners as (
+            select keys.customer_id, placed.component
+            from identity_keys as keys join identity_placed as placed using (contact_id)
+            where keys.feed = 'shop_customers'
+        ),
+        unknown as (
+            select keys.customer_id,
+                arg_min(coalesce(placed.component, -keys.contact_id), (keys.seen_at, keys.record_id)) as component
+            from identity_keys as keys
+            left join identity_placed as placed using (contact_id)
+            anti join owners using (customer_id)
+            where keys.feed = 'shop_orders' and keys.customer_id is not null
+            group by keys.customer_id
+        )
+        select * from owners union all select * from unknown
         """
     )
     connection.execute(
         """
         create or replace temp table identity_keyed as
-        with numbered as (
-            select
-                *,
-                case
-                    when feed = 'shop_orders' and customer_id is not null then 'customer_id'
-                    when feed = 'pos_tickets' and card_id is not null then 'card'
-                end as type,
-                case feed when 'shop_orders' then customer_id when 'pos_tickets' then card_id end as value,
-                feed in ('shop_customers', 'loyalty_members') as is_own
-            from identity_keys
-        ),
-        homed as (
-            select
-                numbered.*,
-                case
-                    when is_own then numbered.contact_id
-                    else coalesce(homes.contact_id, reached.contact_id)
-                end as home,
-                case
-                    when feed = 'shop_customers' then 'customer_id'
-                    when feed = 'loyalty_members' then 'card'
-                    when homes.contact_id is not null then homes.type
-                    else reached.rule
-                end as rule,
-                case
-                    when is_own then 1.0
-                    when homes.contact_id is not null then policies.confidence
-                    else reached.confidence
-                end as confidence
-            from numbered
-            left join identity_homes as homes using (type, value)
-            left join identity.identifier_policies as policies using (type)
-            left join identity_reached as reached on reached.contact_id = numbered.contact_id
+        with found as (
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+                case keys.feed when 'shop_customers' then 'customer_id' else 'card' end as rule,
+                cast(1.0 as double) as confidence, placed.component, true as is_founder
+            from identity_keys as keys join identity_placed as placed using (contact_id)
+            where keys.feed in ('shop_customers', 'loyalty_members')
+            union all
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+                'customer_id', policies.confidence, homes.component, false
+            from identity_keys as keys
+            join identity_customer_homes as homes using (customer_id)
+            join identity.identifier_policies as policies on policies.type = 'customer_id'
+            where keys.feed = 'shop_orders'
+            union all
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+                placed.rule, placed.confidence, placed.component, true
+            from identity_keys as keys join identity_placed as placed using (contact_id)
+            where keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
+            union all
+            select feed, feed_rank, record_id, seen_at, payment_token, rule, policies.confidence, component,
+                feed = 'shop_orders'
+            from identity_looked_up join identity.identifier_policies as policies on policies.type = rule
+            where component is not null
         )
-        select
-            homed.feed, homed.feed_rank, homed.record_id, homed.seen_at, homed.payment_token, labels.component,
-            homed.rule, homed.confidence,
-            is_own or (homed.feed = 'shop_orders' and homed.customer_id is null) as is_founder
-        from homed join identity_labels as labels on labels.contact_id = homed.home
+        select * from found
         """
     )
+
+
+def _apply_decisions(connection: DuckDBPyConnection) -> None:
+    """A steward's word about a record that names nobody, such as a ticket: it goes where the other record is, or not."""
+    connection.execute(
+        """
+        create or replace temp table identity_steered as
+        with sides as (
+            select left_feed as feed, left_id as record_id, right_feed as other_feed, right_id as other_id, decision,
+                decision_id
+            from identity_decisions_in_force
+            union all
+            select right_feed, right_id, left_feed, left_id, decision, decision_id from identity_decisions_in_force
+        )
+        select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, sides.decision,
+            others.component
+        from sides
+        join identity_keys as keys using (feed, record_id)
+        join identity_keyed as others on others.feed = sides.other_feed and others.record_id = sides.other_id
+        left join identity_placed as placed using (contact_id)
+        where placed.contact_id is null or (keys.feed = 'shop_orders' and keys.customer_id is not null)
+        qualify row_number() over (
+            partition by keys.feed, keys.record_id, sides.decision order by sides.decision_id desc
+        ) = 1
+        """
+    )
+    connection.execute(
+        """
+        create or replace temp table identity_keyed as
+        select keyed.*
+        from identity_keyed as keyed
+        left join identity_steered as same on same.feed = keyed.feed and same.record_id = keyed.record_id
+            and same.decision = 'same'
+        left join identity_steered as parted on parted.feed = keyed.feed and parted.record_id = keyed.record_id
+            and parted.decision = 'different' and parted.component = keyed.component
+        where same.record_id is null and parted.record_id is null
+        union all
+        select feed, feed_rank, record_id, seen_at, payment_token, 'decision', 1.0, component, false
+        from identity_steered where decision = 'same'
+        """
+    )
+
+
+def _add_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
     connection.execute(
         f"""
         create or replace temp table identity_attributed as
@@ -130,7 +288,9 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
             select component, bool_or(is_founder) as has_founder from identity_keyed group by component
         ),
         tokens as (
-            select payment_token, min(component) as component
+            select payment_token, min(component) as component,
+                min(seen_at) - interval {policy.token_margin_days} day as from_at,
+                max(seen_at) + interval {policy.token_margin_days} day as until_at
             from identity_keyed
             where payment_token is not null
             group by payment_token
@@ -151,13 +311,14 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
             from identity_keys
             where contact_id is null and payment_token is not null
         )
-        select
-            keyed.* exclude (payment_token, is_founder),
-            keyed.is_founder or not founded.has_founder as is_person_record
+        select keyed.feed, keyed.feed_rank, keyed.record_id, keyed.seen_at, keyed.component, keyed.rule,
+            keyed.confidence, keyed.is_founder or not founded.has_founder as is_person_record
         from identity_keyed as keyed join founded using (component)
         union all
-        select
-            bare.* exclude (payment_token), usable_tokens.component, 'payment_token', {policy.token_confidence}, false
-        from bare join usable_tokens using (payment_token)
+        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, usable_tokens.component, 'payment_token',
+            {policy.token_confidence}, false
+        from bare
+        join usable_tokens on usable_tokens.payment_token = bare.payment_token
+            and bare.seen_at between usable_tokens.from_at and usable_tokens.until_at
         """
     )

@@ -1,19 +1,21 @@
-"""From proposed pairs to clusters of contacts: connected components, and a guarded union where they would conflict.
+"""From scored pairs to clusters of profiles: connected components, and a guarded union where they are contested.
 
-What belongs here: the algorithms on contacts and pairs. What does not: why a pair was proposed, and what an account is.
+What belongs here: the algorithms on profiles and pairs, and the verdict on a pair. What does not: how a pair is scored
+(``model.py``), and what an account is.
 
-Almost every component is free of conflict, so plain components are found in SQL. Only those that would hold two given
-names, two birth dates or a pair that a steward declared different are solved again, pair by pair, strongest first; a
-pair that would bring a conflict is refused. For a component without conflict both ways give the same.
+Almost every component is free of conflict, so plain components are found in SQL. Inside a component every pair is
+scored. A component with a pair in it that contradicts itself is contested, and solved again pair by pair, strongest
+first; a union that would bring a conflict is refused, and the refusal is a row. For a component without conflict both
+ways give the same.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-Attributes = tuple[str | None, str | None, str | None]
-"""Given name, initial and birth date of a contact; null where it does not say."""
+from dagster_project.domain.identity.policy import Policy
 
 
 def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
@@ -76,140 +78,268 @@ def count_rows(connection: DuckDBPyConnection, table: str) -> int:
     return int(connection.execute(f"select count(*) from {table}").fetchall()[0][0])
 
 
-def guarded_union(
-    attributes: dict[int, Attributes], pairs: Iterable[tuple[int, int, bool]], different: Iterable[tuple[int, int]]
-) -> tuple[dict[int, int], list[str | None]]:
-    """Clusters of the contacts in ``attributes``, and for each pair the reason of its refusal or null.
+@dataclass(frozen=True)
+class Pair:
+    """Two profiles (``left`` < ``right``) and what is known of them.
 
-    ``pairs`` are (left, right, is_decided) in the order in which they may join, strongest first. A pair joins two
-    clusters if neither says something that the other contradicts; a steward's pair joins whatever they say, unless
-    another decision parts them. The cluster of a contact is its smallest member.
+    ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none, 1 a birth
+    date that could be a slip, 2 two people. ``pardons``: so much agrees that a slip is believed. ``is_decided``: a
+    steward joined them.
     """
-    parent = {contact: contact for contact in attributes}
-    said = {contact: [set() if value is None else {value} for value in attributes[contact]] for contact in attributes}
-    enemies: dict[int, set[int]] = {contact: set() for contact in attributes}
+
+    left: int
+    right: int
+    weight: float
+    joins: bool = False
+    conflict: int = 0
+    pardons: bool = False
+    is_decided: bool = False
+
+
+def guarded_union(
+    profiles: Iterable[int],
+    pairs: Iterable[Pair],
+    different: Iterable[tuple[int, int]],
+    *,
+    rival_margin: float,
+    bridge_weight: float,
+) -> tuple[dict[int, int], dict[tuple[int, int], str]]:
+    """Clusters of the profiles, and for each refused pair the reason.
+
+    Pairs that propose a union are taken in the order: a steward's, then by weight, then by number. A union is refused if
+    a steward declared two members different (``declared_different``); if two members are two people
+    (``conflict_inside``), where a slip of the birth date is pardoned by any pair across that agrees in nearly all else;
+    if one side fits a rival just as well, within ``rival_margin`` bits, that the other side excludes
+    (``could_be_two_people``); if it is the only pair between two clusters of three and more, and lighter than
+    ``bridge_weight`` (``weak_bridge``). A steward's pair joins whatever the profiles say, unless another decision parts
+    them. The cluster of a profile is its smallest member. Cost: the pairs of the component, times its clusters.
+    """
+    parent = {profile: profile for profile in profiles}
+    members = {profile: {profile} for profile in parent}
+    apart: dict[int, set[int]] = {profile: set() for profile in parent}
+    hard: dict[int, set[int]] = {profile: set() for profile in parent}
+    soft: dict[int, set[int]] = {profile: set() for profile in parent}
+    pardoned: dict[int, set[int]] = {profile: set() for profile in parent}
+    fits: dict[int, dict[int, float]] = {profile: {} for profile in parent}
     for left, right in different:
-        enemies[left].add(right)
-        enemies[right].add(left)
-    members = {contact: {contact} if enemies[contact] else set() for contact in attributes}
+        apart[left].add(right)
+        apart[right].add(left)
+    proposals = []
+    for pair in pairs:
+        for one, other in ((pair.left, pair.right), (pair.right, pair.left)):
+            if pair.conflict == 2 and not pair.is_decided:
+                hard[one].add(other)
+            elif pair.conflict == 1 and not pair.is_decided:
+                soft[one].add(other)
+            if pair.pardons:
+                pardoned[one].add(other)
+            if pair.joins:
+                fits[one][other] = max(pair.weight, fits[one].get(other, pair.weight))
+        if pair.joins:
+            proposals.append(pair)
+    proposals.sort(key=lambda pair: (not pair.is_decided, -pair.weight, pair.left, pair.right))
 
-    def root(contact: int) -> int:
-        while parent[contact] != contact:
-            parent[contact] = parent[parent[contact]]
-            contact = parent[contact]
-        return contact
+    def root(profile: int) -> int:
+        while parent[profile] != profile:
+            parent[profile] = parent[parent[profile]]
+            profile = parent[profile]
+        return profile
 
-    reasons: list[str | None] = []
-    for left, right, is_decided in pairs:
-        one, other = sorted((root(left), root(right)))
+    def excludes(one: int, other: int) -> bool:
+        """Whether two clusters (by their roots) cannot be one."""
+        if apart[one] & members[other] or hard[one] & members[other]:
+            return True
+        return bool(soft[one] & members[other]) and not pardoned[one] & members[other]
+
+    def has_rival(side: int, chosen: int, weight: float) -> bool:
+        rivals = {root(other) for other, fit in fits[side].items() if fit >= weight - rival_margin}
+        return any(
+            rival not in (side, chosen) and excludes(rival, chosen) and not excludes(side, rival) for rival in rivals
+        )
+
+    refusals: dict[tuple[int, int], str] = {}
+    for pair in proposals:
+        one, other = sorted((root(pair.left), root(pair.right)))
         if one == other:
-            reasons.append(None)
             continue
         reason = None
-        if enemies[one] & members[other]:
+        if apart[one] & members[other]:
             reason = "declared_different"
-        elif not is_decided:
-            for name, ours, theirs in zip(
-                ("other_given_names", "other_given_names", "other_birth_dates"), said[one], said[other], strict=True
-            ):
-                # Clusters that a steward joined may say two things; whoever says one of them still fits.
-                if not (ours <= theirs or theirs <= ours):
-                    reason = name
-                    break
-        reasons.append(reason)
-        if reason is None:
-            parent[other] = one
-            for ours, theirs in zip(said[one], said[other], strict=True):
-                ours |= theirs
-            enemies[one] |= enemies[other]
-            members[one] |= members[other]
-    return {contact: root(contact) for contact in attributes}, reasons
+        elif pair.is_decided:
+            pass
+        elif excludes(one, other):
+            reason = "conflict_inside"
+        elif has_rival(one, other, pair.weight) or has_rival(other, one, pair.weight):
+            reason = "could_be_two_people"
+        elif (
+            min(len(members[one]), len(members[other])) >= 3
+            and pair.weight < bridge_weight
+            and sum(mate in members[other] for mate in fits[one]) < 2
+        ):
+            reason = "weak_bridge"
+        if reason is not None:
+            refusals[pair.left, pair.right] = reason
+            continue
+        parent[other] = one
+        members[one] |= members[other]
+        for sets in (apart, hard, soft, pardoned):
+            sets[one] |= sets[other]
+        for mate, fit in fits[other].items():
+            fits[one][mate] = max(fit, fits[one].get(mate, fit))
+        # A steward's word settles what the two said against each other.
+        if pair.is_decided:
+            for mate in members[one]:
+                hard[one].discard(mate)
+                soft[one].discard(mate)
+    return {profile: root(profile) for profile in parent}, refusals
 
 
-def cluster(connection: DuckDBPyConnection) -> int:
-    """Write ``identity_labels`` (contact_id, component) and ``identity.edges``; return the number of conflicts solved.
+def connect_joins(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_components`` (node, component) of the joining verdicts and the stewards' ``same`` pairs.
 
-    Reads ``identity_proposals``, ``identity_decisions_in_force`` and ``identity.contacts``. Contacts that no pair joins
-    are their own component.
+    Also ``identity_decided``: the decisions in force as pairs of profiles (l, r, decision, decision_id).
     """
     connection.execute(
         """
-        create or replace temp table identity_pairs as
-        select proposals.*, policies.strength
-        from identity_proposals as proposals join identity.identifier_policies as policies on policies.type = rule
-        union all
-        select l, r, 'decision', case decision when 'same' then 'accepted' else 'refused' end,
-            case decision when 'different' then 'declared_different' end, 3, 100
-        from identity_decisions_in_force
+        create or replace temp table identity_decided as
+        with profiled as (
+            select records.feed, records.record_id, profile_id
+            from identity.records join identity_profile_contacts using (contact_id)
+            semi join (
+                select left_feed as feed, left_id as record_id from identity_decisions_in_force union
+                select right_feed, right_id from identity_decisions_in_force
+            ) as decided on decided.feed = records.feed and decided.record_id = records.record_id
+        )
+        select least(lefts.profile_id, rights.profile_id) as l, greatest(lefts.profile_id, rights.profile_id) as r,
+            decision, min(decision_id) as decision_id
+        from identity_decisions_in_force as decisions
+        join profiled as lefts on lefts.feed = left_feed and lefts.record_id = left_id
+        join profiled as rights on rights.feed = right_feed and rights.record_id = right_id
+        where lefts.profile_id <> rights.profile_id
+        group by all
         """
     )
     connection.execute(
-        "create or replace temp table identity_joins as select l, r from identity_pairs where decision = 'accepted'"
+        """
+        create or replace temp table identity_joins as
+        select l, r from identity_verdicts where joins
+        union all
+        select l, r from identity_decided where decision = 'same'
+        """
     )
     connect(connection, "identity_joins", "identity_components")
+
+
+def pairs_inside(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity_pairs_inside`` (l, r): the pairs within components that no block has brought together.
+
+    Components of more than ``max_component_profiles`` are judged by the pairs that blocking found: bounded.
+    """
     connection.execute(
-        """
-        create or replace temp table identity_conflicts as
-        select component
-        from identity_components join identity.contacts on contact_id = node
-        group by component
-        having count(distinct given_name_key) > 1 or count(distinct given_initial) > 1 or count(distinct birth_key) > 1
-        union
-        select lefts.component
-        from identity_decisions_in_force as decisions
-        join identity_components as lefts on lefts.node = decisions.l
-        join identity_components as rights on rights.node = decisions.r
-        where decisions.decision = 'different' and lefts.component = rights.component
+        f"""
+        create or replace temp table identity_pairs_inside as
+        with small as (
+            select node, component from identity_components
+            qualify count(*) over (partition by component) between 3 and {policy.max_component_profiles}
+        )
+        select lefts.node as l, rights.node as r
+        from small as lefts join small as rights using (component)
+        where lefts.node < rights.node
         """
     )
-    conflict_count = count_rows(connection, "identity_conflicts")
-    contacts = connection.execute(
+    connection.execute(
         """
-        select contact_id, given_name_key, given_initial, birth_key
-        from identity_conflicts join identity_components using (component)
-        join identity.contacts on contact_id = node
-        order by contact_id
+        create or replace temp table identity_pairs_inside as
+        select * from identity_pairs_inside anti join identity_scores using (l, r)
+        """
+    )
+
+
+def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
+    """Write ``identity_labels`` (profile_id, component) and ``identity_refusals``; return how many were contested.
+
+    Reads ``identity_components``, ``identity_verdicts``, ``identity_decided``. A profile that nothing joins is its own
+    component.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table identity_contested as
+        with sizes as (
+            select component, count(*) as profiles from identity_components group by component
+        )
+        select lefts.component
+        from identity_verdicts as verdicts
+        join identity_components as lefts on lefts.node = verdicts.l
+        join identity_components as rights on rights.node = verdicts.r and rights.component = lefts.component
+        where verdicts.conflict > 0
+        union
+        select component from sizes where profiles > {policy.max_component_profiles}
+        union
+        select lefts.component
+        from identity_decided as decided
+        join identity_components as lefts on lefts.node = decided.l
+        join identity_components as rights on rights.node = decided.r and rights.component = lefts.component
+        where decided.decision = 'different'
+        union
+        -- Two dense parts that one pair holds together: only components of six and more can be such.
+        select component
+        from sizes
+        join identity_components using (component)
+        join identity_verdicts as verdicts on verdicts.l = node
+        where profiles >= 6 and verdicts.joins
+        group by component, profiles
+        having count(*) < profiles * (profiles - 1) / 4
+        """
+    )
+    contested_count = count_rows(connection, "identity_contested")
+    profiles = connection.execute(
+        "select node, component from identity_components semi join identity_contested using (component) order by node"
+    ).fetchall()
+    inside = dict(profiles)
+    rows = connection.execute(
+        """
+        with inside as (
+            select node, component from identity_components semi join identity_contested using (component)
+        )
+        select l, r, weight, joins, conflict, pardons, false
+        from identity_verdicts
+        join inside as lefts on lefts.node = l
+        join inside as rights on rights.node = r and rights.component = lefts.component
+        where joins or conflict > 0 or pardons
+        union all
+        select l, r, 1000.0, true, 0, false, true
+        from identity_decided join inside as lefts on lefts.node = l
+        where decision = 'same'
+        order by all
         """
     ).fetchall()
-    pairs = connection.execute(
-        """
-        select l, r, rule
-        from identity_pairs
-        join identity_components on node = l
-        semi join identity_conflicts using (component)
-        where decision = 'accepted'
-        order by rule = 'decision' desc, agreement desc, strength desc, l, r
-        """
-    ).fetchall()
-    inside = {row[0] for row in contacts}
     different = [
         pair
         for pair in connection.execute(
-            "select l, r from identity_decisions_in_force where decision = 'different' order by l, r"
+            "select l, r from identity_decided where decision = 'different' order by l, r"
         ).fetchall()
         if pair[0] in inside and pair[1] in inside
     ]
     labels, reasons = guarded_union(
-        {row[0]: (row[1], row[2], row[3]) for row in contacts},
-        [(left, right, rule == "decision") for left, right, rule in pairs],
+        inside,
+        [Pair(*row) for row in rows],
         different,
+        rival_margin=policy.rival_margin,
+        bridge_weight=policy.bridge_weight,
     )
-    refusals = [(*pair, reason) for pair, reason in zip(pairs, reasons, strict=True) if reason is not None]
     _load(connection, "identity_relabelled", list(labels.items()), ("int64", "int64"), ("node", "component"))
-    _load(
-        connection, "identity_refusals", refusals, ("int64", "int64", "string", "string"), ("l", "r", "rule", "reason")
-    )
+    refusals = [(*pair, reason) for pair, reason in reasons.items()]
+    _load(connection, "identity_refusals", refusals, ("int64", "int64", "string"), ("l", "r", "reason"))
     connection.execute(
         """
         create or replace temp table identity_labels as
-        select contact_id, coalesce(relabelled.component, components.component, contact_id) as component
-        from identity.contacts
-        left join identity_components as components on components.node = contact_id
-        left join identity_relabelled as relabelled on relabelled.node = contact_id
+        select profile_id, coalesce(relabelled.component, components.component, profile_id) as component
+        from identity_profiles
+        left join identity_components as components on components.node = profile_id
+        left join identity_relabelled as relabelled on relabelled.node = profile_id
         """
     )
-    _write_edges(connection)
-    return conflict_count
+    return contested_count
 
 
 def _load(
@@ -227,29 +357,3 @@ def _load(
     connection.register("loaded_rows", arrow)
     connection.execute(f"create or replace temp table {table} as select * from loaded_rows")
     connection.unregister("loaded_rows")
-
-
-def _write_edges(connection: DuckDBPyConnection) -> None:
-    """A contact stands in the edges as its best-known record; records of one contact need no edge."""
-    connection.execute(
-        """
-        create or replace table identity.edges as
-        select
-            lefts.feed as left_feed, lefts.record_id as left_record_id,
-            rights.feed as right_feed, rights.record_id as right_record_id,
-            pairs.rule,
-            case when refusals.reason is null then pairs.decision else 'refused' end as decision,
-            coalesce(refusals.reason, pairs.reason) as reason,
-            case
-                when pairs.rule = 'decision' then 'decided by a steward'
-                when pairs.decision = 'refused' then 'one ' || pairs.rule || ', not one person'
-                when pairs.agreement = 2 then 'one ' || pairs.rule || '; given name and birth date agree'
-                when pairs.agreement = 1 then 'one ' || pairs.rule || '; given name agrees'
-                else 'one ' || pairs.rule || '; nothing contradicts'
-            end as evidence
-        from identity_pairs as pairs
-        join identity.contacts as lefts on lefts.contact_id = pairs.l
-        join identity.contacts as rights on rights.contact_id = pairs.r
-        left join identity_refusals as refusals using (l, r, rule)
-        """
-    )

@@ -9,46 +9,37 @@ from dagster_project.domain.identity.policy import Policy
 def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Write ``identity.households``: one row per account that shares a household, with the strongest reason.
 
-    Reasons, strongest first: ``address_and_name`` (one address, one family name), ``shared_email`` and ``shared_phone``
-    (a value that two accounts carry and that did not join them). The household is named after the smallest anchor key
-    of its accounts.
+    Reasons, strongest first: ``address_and_name`` (one address, one family name), ``shared_landline``, ``shared_email``
+    and ``shared_phone`` (a value that two accounts carry and that did not join them). The household is named after the
+    smallest anchor key of its accounts.
     """
+    most = policy.household_max_accounts
     connection.execute(
         f"""
         create or replace temp table household_shares as
         with people as (
-            select labels.component, contacts.contact_id, address_key, family_name_key,
-                coalesce(postal_code, lower(strip_accents(city))) as town
-            from identity.contacts as contacts
-            join identity_labels as labels using (contact_id)
+            select distinct labels.component, house_number, street_key, coalesce(postal_code, town_key) as town,
+                family_name_forms, email_key, phone_key, is_mobile
+            from identity_profiles
+            join identity_labels as labels using (profile_id)
             semi join identity_anchored as anchored on anchored.component = labels.component
         ),
-        addresses as (
-            select address_key, town, family_name_key, component
-            from people
-            where address_key is not null and town is not null and family_name_key is not null
-            group by all
-        ),
-        shared_addresses as (
-            select address_key, town, family_name_key, row_number() over () as value_id
-            from addresses
-            group by address_key, town, family_name_key
-            having count(*) between 2 and {policy.household_max_accounts}
-        ),
-        shared_values as (
-            select value_id, type, component
-            from identity_uses_resolved join people using (contact_id)
-            where type in ('email', 'phone') and not is_demoted and contact_count > 1
-            group by value_id, type, component
-            qualify count(*) over (partition by value_id) between 2 and {policy.household_max_accounts}
-        ),
         shares as (
-            select 1 as rank, 'address_and_name' as reason, value_id, component
-            from addresses join shared_addresses using (address_key, town, family_name_key)
+            select 1 as rank, 'address_and_name' as reason, component,
+                hash(1, house_number, street_key, town, unnest(family_name_forms)) as value
+            from people where house_number is not null and street_key is not null and town is not null
             union all
-            select case type when 'email' then 2 else 3 end, 'shared_' || type, value_id, component from shared_values
+            select case when is_mobile then 4 else 2 end,
+                case when is_mobile then 'shared_phone' else 'shared_landline' end, component, hash(2, phone_key)
+            from people where phone_key is not null
+            union all
+            select 3, 'shared_email', component, hash(3, email_key) from people where email_key is not null
+        ),
+        shared as (
+            select rank, reason, value, component from (select distinct rank, reason, value, component from shares)
+            qualify count(*) over (partition by value) between 2 and {most}
         )
-        select rank, reason, component, min(component) over (partition by reason, value_id) as head from shares
+        select rank, reason, component, min(component) over (partition by value) as head from shared
         """
     )
     connection.execute(

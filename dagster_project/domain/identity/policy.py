@@ -39,6 +39,13 @@ class Policy:
     token_confidence: float
     token_min_uses: int
     token_max_uses: int
+    token_margin_days: int
+    similarity_confidence: float
+    declared_weight: float
+    rival_margin: float
+    bridge_weight: float
+    max_block_profiles: int
+    max_component_profiles: int
     default_birth_dates: tuple[date, ...]
     over_represented_names: int
     over_represented_share: float
@@ -71,6 +78,13 @@ def read_policy(path: Path = POLICY_FILE) -> Policy:
         token_confidence=node["payment_token"]["confidence"],
         token_min_uses=node["payment_token"]["min_uses"],
         token_max_uses=node["payment_token"]["max_uses"],
+        token_margin_days=node["payment_token"]["margin_days"],
+        similarity_confidence=node["similarity"]["confidence"],
+        declared_weight=node["similarity"]["declared_weight"],
+        rival_margin=node["similarity"]["rival_margin"],
+        bridge_weight=node["similarity"]["bridge_weight"],
+        max_block_profiles=node["blocking"]["max_block_profiles"],
+        max_component_profiles=node["blocking"]["max_component_profiles"],
         default_birth_dates=tuple(date.fromisoformat(str(day)) for day in node["birth_dates"]["defaults"]),
         over_represented_names=node["birth_dates"]["over_represented_names"],
         over_represented_share=node["birth_dates"]["over_represented_share"],

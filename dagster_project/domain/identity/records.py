@@ -1,17 +1,19 @@
-"""Person-bearing records, and the contact blocks they carry.
+"""Person-bearing records, the contact blocks they carry, and the profiles that are compared.
 
-What belongs here: which source records speak of a person, what each says (its contact block), the standardised keys of
-that block, and which of its identifiers are usable. What does not: any comparison of two blocks.
+What belongs here: which source records speak of a person, what each says, in raw and in standard form. What does not:
+any comparison of two of them.
 
-A contact block is everything a record says of who it is: the numbers of web account and card, e-mail, phone, name,
-birth date, address. Identical blocks are one contact, so that a million tickets become some thousands of contacts
-before anything is compared. The payment token is not part of it: it says which card paid, not who the person is.
+A *contact block* is everything a record says of who it is: the numbers of web account and card, e-mail, phone, name,
+birth date, address. Identical blocks are one contact. A *profile* is what contacts say in standard form, without the
+numbers: contacts that say the same are one profile, so that a million orders become some thousands of profiles before
+anything is compared. The payment token belongs to neither: it says which card paid, not who the person is.
 """
 
 from datetime import date
 
 from duckdb import DuckDBPyConnection
 
+from dagster_project.domain.identity import standard_forms
 from dagster_project.domain.identity.policy import Policy
 
 _BLOCK = (
@@ -44,46 +46,26 @@ _FEEDS: dict[str, dict[str, str]] = {
 FEED_ORDER = tuple(_FEEDS)
 """Feeds by how well they know the person; ties of one instant are broken in this order."""
 
-
-_STREET_WORDS = {
-    "av": "avenue",
-    "ave": "avenue",
-    "bd": "boulevard",
-    "bld": "boulevard",
-    "blvd": "boulevard",
-    "r": "rue",
-    "pl": "place",
-    "ch": "chemin",
-    "chem": "chemin",
-    "rte": "route",
-    "imp": "impasse",
-    "all": "allee",
-    "st": "saint",
-    "ste": "sainte",
-}
+PROFILE = (
+    "given_name_key",
+    "given_initials",
+    "family_name_key",
+    "birth_key",
+    "email_key",
+    "phone_key",
+    "house_number",
+    "street_key",
+    "postal_code",
+    "town_key",
+)
+"""What a profile says: the columns that make its content."""
 
 
-def _letters(column: str) -> str:
-    """SQL: a name reduced to its letters (no case, no accent, no ligature, no hyphen)."""
-    plain = f"strip_accents(lower({column}))"
-    for ligature, letters in (("œ", "oe"), ("æ", "ae"), ("ß", "ss")):
-        plain = f"replace({plain}, '{ligature}', '{letters}')"
-    return f"nullif(regexp_replace({plain}, '[^\\p{{L}}]', '', 'g'), '')"
+def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
+    """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
 
-
-def _address_key(column: str) -> str:
-    """SQL: an address line reduced to letters and digits, with the usual abbreviations of streets written out."""
-    plain = f"' ' || regexp_replace(strip_accents(lower({column})), '[^\\p{{L}}0-9]+', ' ', 'g') || ' '"
-    for short, long in _STREET_WORDS.items():
-        plain = f"replace({plain}, ' {short} ', ' {long} ')"
-    return f"nullif(replace({plain}, ' ', ''), '')"
-
-
-def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
-    """Write ``identity.records`` (one row per person-bearing record) and ``identity.contacts`` (one per block).
-
-    Reads ``staging.stg_*`` of the four feeds that speak of people. A birth date that is a default, lies in the future
-    or makes a person older than the policy allows has no key: it neither joins nor separates.
+    Reads ``staging.stg_*`` of the four feeds that speak of people, and ``identity_decisions_in_force``: a record that a
+    steward declared different from another keeps a block of its own, whatever it says.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
@@ -103,14 +85,19 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy
     connection.execute(
         f"""
         create or replace temp table identity_blocks as
-        with spoken as ({" union all ".join(selects)})
+        with spoken as ({" union all ".join(selects)}),
+        parted as (
+            select left_feed as feed, left_id as record_id from identity_different union
+            select right_feed, right_id from identity_different
+        )
         select
-            *,
+            spoken.*,
             case
-                when coalesce(customer_id, card_id, email, phone, last_name, address_line1) is not null
-                    then hash({block})
+                when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
+                    then hash({block}, parted.record_id)
             end as block
         from spoken
+        left join parted using (feed, record_id)
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
         """
     )
@@ -121,8 +108,12 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy
         select block, feed, record_id, seen_at,
             row_number() over (order by feed_rank, seen_at, record_id) as contact_id
         from (
-            select * from identity_blocks where block is not null
-            qualify row_number() over (partition by block order by feed_rank, seen_at, record_id) = 1
+            select block,
+                unnest(arg_min(
+                    struct_pack(feed := feed, record_id := record_id, seen_at := seen_at, feed_rank := feed_rank),
+                    struct_pack(feed_rank := feed_rank, seen_at := seen_at, record_id := record_id)
+                ))
+            from identity_blocks where block is not null group by block
         )
         """
     )
@@ -135,51 +126,54 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date, policy: Policy
         """
     )
     connection.execute("create or replace table identity.records as select * exclude (feed_rank) from identity_keys")
-    _build_contacts(connection, as_of, policy)
 
 
-def _build_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
+def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
+    """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
+
+    A birth date that is a default, lies in the future or makes a person older than the policy allows has no key: it
+    neither joins nor separates.
+    """
+    standard_forms.create_macros(connection)
     block = ", ".join(f"blocks.{name}" for name in _BLOCK)
+    connection.execute(
+        f"""
+        create or replace temp table identity_written as
+        with written as (
+            select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at,
+                -- The whole name in the first field: its last word is taken for the family name.
+                blocks.last_name is null and regexp_matches(trim(blocks.first_name), '\\S\\s+\\S') as is_whole
+            from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
+        )
+        select * exclude (is_whole),
+            case when is_whole then regexp_extract(trim(first_name), '^(.*\\S)\\s+\\S+$', 1) else first_name end
+                as given_as_read,
+            case when is_whole then regexp_extract(trim(first_name), '\\s(\\S+)$', 1) else last_name end
+                as family_as_read
+        from written
+        """
+    )
+    standard_forms.write_given_names(
+        connection, "(select given_as_read as first_name from identity_written)"
+    )
+    standard_forms.write_family_names(
+        connection, "(select family_as_read as last_name from identity_written)"
+    )
+    standard_forms.write_emails(connection, "identity_written")
+    standard_forms.write_addresses(connection, "identity_written")
+    standard_forms.write_towns(connection, "identity_written")
     defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates)
     connection.execute(
         f"""
         create or replace table identity.contacts as
-        with blocks as (
-            select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at
-            from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
-        ),
-        -- Names and addresses are standardised once per distinct value.
-        given_names as (
-            select
-                first_name, {_letters("first_name")} as letters,
-                -- `J.`, `J-P` and `J P` are initials, whatever stands between the letters.
-                regexp_matches(first_name, '^[^\\p{{L}}]*\\p{{L}}([^\\p{{L}}]+\\p{{L}})*[^\\p{{L}}]*$') as is_initials
-            from (select distinct first_name from blocks where first_name is not null)
-        ),
-        family_names as (
-            select last_name, {_letters("last_name")} as family_name_key
-            from (select distinct last_name from blocks where last_name is not null)
-        ),
-        addresses as (
-            select address_line1, {_address_key("address_line1")} as address_key
-            from (select distinct address_line1 from blocks where address_line1 is not null)
-        ),
-        dates as (
+        with dates as (
             select birth_date, count(*) as names
-            from (select distinct birth_date, first_name, last_name from blocks where birth_date is not null)
+            from (select distinct birth_date, given_as_read, family_as_read from identity_written
+                  where birth_date is not null)
             group by birth_date
         ),
         trusted_dates as (
-            select
-                birth_date,
-                -- Day and month are often swapped: both ways of writing have one key.
-                case
-                    when day(birth_date) <= 12 then strftime(birth_date, '%Y-') || printf(
-                        '%02d-%02d',
-                        least(day(birth_date), month(birth_date)), greatest(day(birth_date), month(birth_date))
-                    )
-                    else strftime(birth_date, '%Y-%m-%d')
-                end as birth_key
+            select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
             from dates
             where birth_date not in ({defaults})
                 and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
@@ -190,52 +184,88 @@ def _build_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
                 )
         )
         select
-            blocks.*,
-            case when not given_names.is_initials then given_names.letters end as given_name_key,
-            left(given_names.letters, 1) as given_initial,
-            family_names.family_name_key, trusted_dates.birth_key, addresses.address_key
-        from blocks
-        left join given_names using (first_name)
-        left join family_names using (last_name)
-        left join addresses using (address_line1)
-        left join trusted_dates using (birth_date)
+            written.* exclude (given_as_read, family_as_read),
+            given.given_name_key, given.given_name_forms, given.given_first, given.given_word_count,
+            given.given_initials, given.is_known_given_name,
+            family.family_name_key, family.family_name_forms,
+            trusted_dates.birth_key, emails.email_key, emails.email_local,
+            addresses.house_number, addresses.street_key, towns.town_key
+        from identity_written as written
+        left join identity_given_names as given on given.first_name = written.given_as_read
+        left join identity_family_names as family on family.last_name = written.family_as_read
+        left join identity_emails as emails on emails.email = written.email
+        left join identity_addresses as addresses on addresses.address_line1 = written.address_line1
+        left join identity_towns as towns on towns.city = written.city
+        left join trusted_dates on trusted_dates.birth_date = written.birth_date
         """
     )
 
 
-def build_uses(connection: DuckDBPyConnection) -> None:
-    """Write the working tables ``identity_values`` (one row per identifier value) and ``identity_uses``.
+def build_profiles(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_profiles`` (one row per profile) and ``identity_profile_contacts`` (contact_id, profile_id).
 
-    ``identity_uses`` has one row per contact and value it carries. ``is_owner`` marks the contact whose own number the
-    value is: the web account's of a customer number, the card's of a card number.
+    Only contacts that name somebody are compared; a bare e-mail, phone or card is looked up (``attribution.py``). What
+    is demoted is not part of the content. Contents too thin to be one person's (a name alone) stay apart, each contact
+    its own profile. ``content`` identifies what a profile says; it is the same on every night that it is said.
     """
-    uses = " union all ".join(
-        f"select '{type_}' as type, {column} as value, contact_id, feed = '{owner}' as is_owner, "
-        f"given_name_key, given_initial, birth_key from identity.contacts where {column} is not null"
-        for type_, column, owner in (
-            ("customer_id", "customer_id", "shop_customers"),
-            ("card", "card_id", "loyalty_members"),
-            ("email", "email", ""),
-            ("phone", "phone", ""),
-        )
-    )
-    # A value whose contacts contradict each other in nothing is one person's: the few others are looked at closely.
+    content = ", ".join(PROFILE)
     connection.execute(
         f"""
-        create or replace temp table identity_values as
+        create or replace temp table identity_named as
         select
-            row_number() over () as value_id, type, value, count(*) as contact_count,
-            coalesce(min(given_name_key) = max(given_name_key), true)
-            and coalesce(min(given_initial) = max(given_initial), true)
-            and coalesce(min(birth_key) = max(birth_key), true) as is_simple
-        from ({uses})
-        group by type, value
+            contacts.* exclude (email_key, email_local, postal_code),
+            case when demoted_emails.value is null then email_key end as email_key,
+            case when demoted_emails.value is null then email_local end as email_local,
+            case when demoted_phones.value is null then contacts.phone end as phone_key,
+            contacts.postal_code,
+        from identity.contacts as contacts
+        left join identity_demoted as demoted_emails
+            on demoted_emails.type = 'email' and demoted_emails.value = contacts.email_key
+        left join identity_demoted as demoted_phones
+            on demoted_phones.type = 'phone' and demoted_phones.value = contacts.phone
+        where coalesce(given_initials, family_name_key, birth_key) is not null
+            or feed in ('shop_customers', 'loyalty_members')
         """
     )
     connection.execute(
         f"""
-        create or replace temp table identity_uses as
-        select vals.value_id, vals.contact_count, vals.is_simple, uses.* exclude (value)
-        from ({uses}) as uses join identity_values as vals using (type, value)
+        create or replace temp table identity_profile_contacts as
+        with hashed as (
+            select contact_id,
+                hash(
+                    {content},
+                    case when not coalesce(
+                        email_key is not null
+                        or phone_key is not null
+                        or (given_name_key is not null and family_name_key is not null
+                            and (birth_key is not null or (street_key is not null and house_number is not null))),
+                        false
+                    ) then feed || '|' || record_id end,
+                    different.record_id
+                ) as content
+            from identity_named
+            left join (
+                select left_feed as feed, left_id as record_id from identity_different union
+                select right_feed, right_id from identity_different
+            ) as different using (feed, record_id)
+        ),
+        numbered as (
+            select content, row_number() over (order by min(contact_id)) as profile_id
+            from hashed group by content
+        )
+        select contact_id, profile_id, content, min(contact_id) over (partition by profile_id) as speaker
+        from hashed join numbered using (content)
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_profiles as
+        select members.profile_id, members.content,
+            named.contact_id, named.feed, named.record_id, {content},
+            given_name_forms, given_first, given_word_count, is_known_given_name, family_name_forms, email_local,
+            coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
+        from identity_named as named
+        join identity_profile_contacts as members using (contact_id)
+        where members.speaker = named.contact_id
         """
     )

@@ -1,0 +1,163 @@
+"""Blocking: which pairs of profiles are worth a comparison. Bounded, whatever the data.
+
+What belongs here: the keys, their limits, what becomes of a block that explodes. What does not: the comparison.
+
+Each rule gives profiles a key, and profiles with one key are a block. A block of more than the rule's limit is cut into
+blocks by a finer key; a piece that is still too large is not compared. Both are rows of ``identity.cut_blocks``. So the
+number of pairs is at most rules x limit / 2 per profile: cost grows with the number of profiles, not with its square.
+"""
+
+from dataclasses import dataclass
+
+from duckdb import DuckDBPyConnection
+
+from dagster_project.domain.identity.policy import Policy
+
+_INITIAL = "coalesce(left(given_initials, 1), '')"
+_NAMES = "least(given_name_key, family_name_key) || '|' || greatest(given_name_key, family_name_key)"
+_PLACE = "coalesce(postal_code, town_key, '')"
+
+
+@dataclass(frozen=True)
+class BlockingRule:
+    """``key``: SQL over a profile, null where the rule does not apply; ``finer``: what cuts a block that is too large."""
+
+    name: str
+    key: str
+    finer: str
+
+
+RULES = (
+    BlockingRule("email", "email_key", "coalesce(given_first, '')"),
+    BlockingRule("phone", "phone_key", "coalesce(given_first, '')"),
+    BlockingRule(
+        "email_name",
+        "case when length(email_local) >= 6 then email_local end",
+        "coalesce(given_first, '')",
+    ),
+    BlockingRule("birth_date_and_family_name", "birth_key || '|' || family_name_key", _INITIAL),
+    BlockingRule("birth_date_and_given_name", "birth_key || '|' || given_first", f"left(family_name_key, 2) || {_PLACE}"),
+    BlockingRule("birth_date_and_place", f"birth_key || '|' || left({_PLACE}, 3) || {_INITIAL}", "left(family_name_key, 2)"),
+    BlockingRule("names", _NAMES, f"left({_PLACE}, 2) || left(birth_key, 4)"),
+    BlockingRule(
+        "address",
+        f"house_number || '|' || street_key || '|' || left({_PLACE}, 2) || '|' || {_INITIAL}",
+        "coalesce(given_first, '')",
+    ),
+    BlockingRule("family_name_and_place", f"family_name_key || '|' || {_PLACE} || '|' || {_INITIAL}", "given_first"),
+    BlockingRule(
+        "given_name_and_place",
+        f"given_first || '|' || {_PLACE} || '|' || left(family_name_key, 2)",
+        "coalesce(street_key, '') || left(birth_key, 4)",
+    ),
+)
+"""In the order in which a pair is named after the rule that found it."""
+
+
+def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity_pairs`` (l, r: profile ids, l < r; rule) and ``identity.cut_blocks``.
+
+    The number of a profile's declared account or card (``identity_links``) pairs it, too. Grain of ``cut_blocks``: one
+    row per block that was cut or not compared, with the rule, the hash of its key, and how many profiles it held.
+    """
+    limit = policy.max_block_profiles
+    keys = " union all ".join(
+        f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
+        f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
+        f"from identity_profiles where ({rule.key}) is not null"
+        for number, rule in enumerate(RULES)
+    )
+    names = ", ".join(f"'{rule.name}'" for rule in RULES)
+    connection.execute(f"create or replace temp table identity_block_keys as {keys}")
+    connection.execute(
+        """
+        create or replace temp table identity_blocks_found as
+        select block, any_value(rule) as rule, count(*) as profile_count
+        from identity_block_keys group by block having count(*) > 1
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_pieces as
+        select finer as block, any_value(rule) as rule, count(*) as profile_count
+        from identity_block_keys
+        semi join (select block from identity_blocks_found where profile_count > {limit}) as large using (block)
+        group by finer
+        having count(*) > 1
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace table identity.cut_blocks as
+        select ([{names}])[rule + 1] as rule, printf('%016x', block) as block_hash, profile_count, outcome
+        from (
+            select rule, block, profile_count, 'cut' as outcome from identity_blocks_found
+            where profile_count > {limit}
+            union all
+            select rule, block, profile_count, 'not_compared' from identity_pieces where profile_count > {limit}
+        )
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_pairs as
+        with members as (
+            select profile_id, rule, block
+            from identity_block_keys
+            semi join (select block from identity_blocks_found where profile_count <= {limit}) as small using (block)
+            union all
+            select profile_id, rule, finer
+            from identity_block_keys
+            semi join (select block from identity_blocks_found where profile_count > {limit}) as large using (block)
+            semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces
+                using (finer)
+        ),
+        met as (
+            select lefts.profile_id as l, rights.profile_id as r, lefts.rule
+            from members as lefts join members as rights using (block)
+            where lefts.profile_id < rights.profile_id
+            union all
+            select l, r, {len(RULES)} from identity_links
+        )
+        select l, r, ([{names}, 'declared'])[min(rule) + 1] as rule from met group by l, r
+        """
+    )
+    for table in ("identity_block_keys", "identity_blocks_found", "identity_pieces"):
+        connection.execute(f"drop table {table}")
+
+
+def link_declared(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_links`` (l, r, type): profiles that a number ties to the record whose own number it is.
+
+    A web account that names its loyalty card, an order that names its web account, a ticket's card. The number is
+    evidence of its own kind, and no more than that: where names or birth dates contradict it the pair is refused.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_links as
+        with owners as (
+            select 'customer_id' as type, contacts.customer_id as value, profile_id
+            from identity.contacts join identity_profile_contacts using (contact_id)
+            where feed = 'shop_customers'
+            union all
+            select 'card', contacts.card_id, profile_id
+            from identity.contacts join identity_profile_contacts using (contact_id)
+            where feed = 'loyalty_members'
+        ),
+        named as (
+            select 'customer_id' as type, customer_id as value, profile_id
+            from identity.contacts join identity_profile_contacts using (contact_id)
+            where customer_id is not null and feed <> 'shop_customers'
+            union all
+            select 'card', card_id, profile_id
+            from identity.contacts join identity_profile_contacts using (contact_id)
+            where card_id is not null and feed <> 'loyalty_members'
+        )
+        select least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r,
+            min(type) as type
+        from owners join named using (type, value)
+        anti join identity_demoted as demoted using (type, value)
+        where owners.profile_id <> named.profile_id
+        group by l, r
+        """
+    )

@@ -1,0 +1,95 @@
+"""The verdict on a scored pair: does it propose a union, does it contradict itself, and in which words.
+
+What belongs here: the rules that tell a person from a household, over the levels that the model's comparisons reached.
+What does not: the model, and what follows when pairs are taken together (``clustering.py``).
+
+Address, family name and landline are a household's. However much they weigh together, they join nobody unless something
+of the person agrees; and another given name, or another generation's birth date, parts whatever they join.
+"""
+
+from duckdb import DuckDBPyConnection
+
+from dagster_project.domain.identity.model import COMPARISONS, Model
+from dagster_project.domain.identity.policy import Policy
+
+_BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
+
+
+def _reaches(comparison: str, *levels: str) -> str:
+    """SQL: whether a pair reaches one of the levels; false where it is null."""
+    numbers = ", ".join(str(_BY_NAME[comparison].gamma(level)) for level in levels)
+    return f"gamma_{comparison} in ({numbers})"
+
+
+_GIVEN = _reaches("given_name", "exact", "variant", "swapped", "typo")
+_FAMILY = _reaches("family_name", "exact", "variant", "swapped", "typo")
+_PERSONAL = (
+    f"({_reaches('given_name', 'exact', 'variant', 'swapped', 'typo', 'initial')}"
+    f" or {_reaches('birth_date', 'exact', 'swapped', 'close')}"
+    f" or {_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')})"
+)
+# Names and a way to reach the person agree: then another date of the same generation is a slip, not another person.
+_PARDONS = (
+    f"({_GIVEN} and {_FAMILY} and ({_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')}"
+    f" or {_reaches('address', 'exact', 'close')}))"
+)
+_HARD = (
+    f"({_reaches('given_name', 'different')} or {_reaches('birth_date', 'different')})"
+)
+_SOFT = _reaches("birth_date", "other_date")
+
+
+def _words() -> str:
+    """SQL: the evidence of a pair in words, without values."""
+    parts = []
+    for comparison in COMPARISONS:
+        cases = " ".join(
+            f"when {comparison.gamma(level.name)} then '{level.words}'" for level in comparison.levels
+        )
+        parts.append(f"case gamma_{comparison.name} {cases} end")
+    return f"concat_ws('; ', {', '.join(parts)})"
+
+
+def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
+    """Write ``identity_verdicts``: one row per scored pair that joins, contradicts, or nearly did either.
+
+    Columns: l, r, weight (log2 odds, a declared number's weight included), declared (type or null), joins, conflict
+    (0, 1, 2), pardons, reason (null where it joins), evidence, and the levels.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table identity_verdicts as
+        with weighed as (
+            select scores.* exclude (weight, one, other),
+                scores.weight + case when links.type is null then 0 else {policy.declared_weight} end as weight,
+                links.type as declared
+            from identity_scores as scores left join identity_links as links using (l, r)
+        ),
+        judged as (
+            select *,
+                case when {_HARD} then 2 when {_SOFT} and not {_PARDONS} then 1 else 0 end as conflict,
+                {_PARDONS} as pardons,
+                coalesce({_PERSONAL} or declared is not null, false) as is_personal
+            from weighed
+        )
+        select *,
+            weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
+            case
+                when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
+                when {_reaches('given_name', 'different')} then 'given_name'
+                when conflict > 0 then 'birth_date'
+                when not is_personal then 'household_only'
+                else 'too_little_evidence'
+            end as reason
+        from judged
+        """
+    )
+
+
+EVIDENCE = _words()
+SHARES_IDENTIFIER = f"({_reaches('email', 'exact')} or {_reaches('phone', 'mobile', 'landline')})"
+RULE = (
+    f"coalesce(declared, case when {_reaches('email', 'exact')} then 'email' "
+    f"when {_reaches('phone', 'mobile', 'landline')} then 'phone' else 'similarity' end)"
+)
+"""SQL: what ties a pair: the declared number, the identifier that both carry, or all that agrees taken together."""

@@ -202,7 +202,7 @@ with pairs as (
     from account_ids as a join persons as p on p.person = a.person
     join persons as q on q.household = p.household and q.person > p.person
     join account_ids as b on b.person = q.person and b.rank = 0
-    where a.rank = 0 and p.scenario in ('twins', 'father_and_son', 'couple') and u(a.customer_id, 'steward') < 0.02
+    where a.rank = 0 and p.scenario in ('twins', 'father_and_son', 'couple') and u(a.customer_id, 'steward') < 0.04
 )
 select
     'I' || lpad((row_number() over (order by day, left_id, right_id))::varchar, 6, '0') as decision_id,

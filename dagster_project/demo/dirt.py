@@ -141,12 +141,15 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
         " then split_part(e, '@', 1) || '@' || wrong_domain(split_part(e, '@', 2), u(k, 'wrong domain'))"
         " when u(k, 'mail slip') < of_domain + of_local"
         " then typo(split_part(e, '@', 1), k, 'mail') || '@' || split_part(e, '@', 2) else e end",
+        "dotted(e, typed)": "case when e like '%.%@gmail.com'"
+        " then replace(split_part(typed, '@', 1), '.', '') || '@' || split_part(typed, '@', 2)"
+        " when e like '%@gmail.com' then typed[:3] || '.' || substr(typed, 4) else typed end",
         "typed_email(e, k, of_domain, of_local)": cases("k", "email", [
             (EMAIL_UPPER, "upper(mail_slip(e, k, of_domain, of_local))"),
             (EMAIL_SPACES, "'  ' || mail_slip(e, k, of_domain, of_local) || ' '"),
-            (EMAIL_TAG, "case when e like '%@gmail.com' then replace(e, '@', '+boutique@') else e end"),
-            (EMAIL_DOTS, "case when e like '%.%@gmail.com' then replace(split_part(e, '@', 1), '.', '') || '@gmail.com'"
-             " when e like '%@gmail.com' then e[:3] || '.' || substr(e, 4) else e end"),
+            (EMAIL_TAG, "replace(mail_slip(e, k, of_domain, of_local), '@',"
+             " case when e like '%@gmail.com' then '+boutique@' else '@' end)"),
+            (EMAIL_DOTS, "dotted(e, mail_slip(e, k, of_domain, of_local))"),
         ], "mail_slip(e, k, of_domain, of_local)"),
         "phone_slip(n, k)": cases("k", "phone slip", [
             (PHONE_DIGIT_WRONG, "left(n, (u(k, 'digit') * 8)::bigint + 1)"

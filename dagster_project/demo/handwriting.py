@@ -105,11 +105,14 @@ _WORD = "split_part(street_now, ' ', 1)"
 _SHORT_WORD = " ".join(
     f"when '{word}' then {dirt.one_of(short, 'u_form')}" for word, short in spelling.STREET_WORDS.items()
 )
-_SHORT_STREET = f"case {_WORD} {_SHORT_WORD} else {_WORD} end || substr(street_now, length({_WORD}) + 1)"
+_SHORT_STREET = (
+    f"case when u_number < 0.3 then {_WORD} else case {_WORD} {_SHORT_WORD} else {_WORD} end end"
+    f" || substr(street_now, length({_WORD}) + 1)"
+)
 for _long, _short in spelling.TITLE_WORDS:
     _SHORT_STREET = f"replace({_SHORT_STREET}, '{_long}', '{_short}')"
 _STREET = dirt.drawn_cases("u_home", [
-    (dirt.STREET_SHORT, _SHORT_STREET), (dirt.STREET_TYPO, "typo(street_now, k, 'street')"),
+    (dirt.STREET_SHORT, _SHORT_STREET), (dirt.STREET_TYPO, "typo(street_now, k, 'street letter')"),
 ], "street_now")  # fmt: skip
 
 # `12 bis`: 12bis, 12B, 12 B.
@@ -160,7 +163,7 @@ _CITY = f"""
         when city_now in ('Paris', 'Lyon', 'Marseille') and {_DISTRICT} between 1 and 20 and u_form < {dirt.CITY_SHORT}
             then city_now || ' ' || {_DISTRICT}
         else {dirt.drawn_cases("u_city", [
-    (dirt.CITY_MISSING, "null"), (dirt.CITY_TYPO, "typo(city_now, k, 'city')"),
+    (dirt.CITY_MISSING, "null"), (dirt.CITY_TYPO, "typo(city_now, k, 'town letter')"),
     (dirt.CITY_NO_HYPHEN, "replace(city_now, '-', ' ')"),
 ], "city_now")} end
 """  # fmt: skip
@@ -170,7 +173,7 @@ def written(source: str, *, at_till: bool) -> str:
     """Common table expressions that end with ``written``: ``source`` and a column ``typed_…`` for each field.
 
     ``source`` has ``k``, the columns ``…_now``, those of ``persons``, and ``says_little``: whether the record holds
-    neither e-mail nor phone, so that whoever took it down asked for the birth date and the address.
+    neither a phone nor a known e-mail, so that whoever took it down asked for the birth date and the address.
     """
     of_given = dirt.FIRST_NAME_TYPO_TILL if at_till else dirt.FIRST_NAME_TYPO_WEB
     of_family = dirt.LAST_NAME_TYPO_TILL if at_till else dirt.LAST_NAME_TYPO_WEB

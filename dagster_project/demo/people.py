@@ -56,6 +56,13 @@ def _choice(rng: np.random.Generator, shares: tuple[float, ...], size: int) -> N
     return _pick(rng, np.cumsum(shares) / sum(shares), size)
 
 
+def _only_where(chosen: NDArray[np.bool_], names: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The names of the chosen positions; nothing at the others."""
+    kept = np.full(len(names), None, dtype=object)
+    kept[chosen] = names[chosen]
+    return kept
+
+
 def _given_names(
     rng: np.random.Generator, female: NDArray[np.bool_], birth_year: NDArray[np.int64]
 ) -> NDArray[np.object_]:
@@ -95,13 +102,13 @@ def _family_names(rng: np.random.Generator, origin: NDArray[np.object_]) -> dict
     has_two = np.isin(origin, _TWO_FAMILY_NAMES) & (rng.random(size) < _TWO_FAMILY_NAMES_SHARE)
     double = (origin == "double") & (french != second)
     has_two &= others != other_second
-    first_part = np.where(double, french, np.where(has_two, others, None))
-    second_part = np.where(double, second, np.where(has_two, other_second, None))
+    first_part = _only_where(double | has_two, np.where(double, french, others))
+    second_part = _only_where(double | has_two, np.where(double, second, other_second))
     name = np.where(others == "", french, others)
     name = np.where(double, french + "-" + second, np.where(has_two, others + " " + other_second, name))
     return {
         "last_name": name,
-        "last_name_also": np.where(has_two, None, also),
+        "last_name_also": _only_where(~has_two, also),
         "last_part1": first_part,
         "last_part2": second_part,
     }
@@ -222,7 +229,7 @@ def draw_people(rng: np.random.Generator, persons: int) -> pa.Table:
     others, first_name_also = _other_names(rng, np.where(compound, "compound", origin), sex)
     foreign = (others != "") & ~((child | grandchild) & (rng.random(persons) < 0.5))
     first_name = np.where(foreign, others, first_name)
-    first_name_also = np.where(foreign, first_name_also, None)
+    first_name_also = _only_where(foreign, first_name_also)
     close, pairs = _close_twins(rng, twin, role)
     for position, pair in zip(close, pairs, strict=True):
         for who, (name, of_sex) in zip((head[position], position), spelling.CLOSE_NAMES[pair], strict=True):
@@ -237,7 +244,7 @@ def draw_people(rng: np.random.Generator, persons: int) -> pa.Table:
     married = partner & (rng.random(persons) < 0.72)
     takes_name = married & (rng.random(persons) < 0.8)
     bearer = np.where(as_head | takes_name, head, np.arange(persons))
-    birth_name = np.where(takes_name & female & (surname != surname[head]), surname, None)
+    birth_name = _only_where(takes_name & female & (surname != surname[head]), surname)
 
     number, street, commune = _address(rng, persons)
     new_number, new_street, new_commune = _address(rng, persons)
@@ -287,7 +294,7 @@ def draw_people(rng: np.random.Generator, persons: int) -> pa.Table:
             "first_name": pa.array(first_name, pa.string()),
             "first_name_also": pa.array(first_name_also, pa.string()),
             "first_name_short": pa.array([spelling.DIMINUTIVES.get(name) for name in first_name], pa.string()),
-            "second_name": pa.array(np.where(second_name == first_name, None, second_name), pa.string()),
+            "second_name": pa.array(_only_where(second_name != first_name, second_name), pa.string()),
             "is_family_first": origin == "asia",
             "has_particle": (origin == "particle")[bearer],
             "last_name": pa.array(family_name, pa.string()),

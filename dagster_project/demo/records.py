@@ -52,7 +52,8 @@ recycled as (
     select takers.person, givers.phone from takers join givers using (pair)
 ),
 shared as (
-    select household, bool_or(shares_mail) as has_shared_mail, bool_or(shares_bank_card) as has_shared_bank_card
+    select household, bool_or(shares_mail) as has_shared_mail, bool_or(shares_bank_card) as has_shared_bank_card,
+        bool_or(shares_phone) as has_shared_phone
     from named group by household
 ),
 together as (
@@ -72,6 +73,7 @@ together as (
             as has_recycled_phone,
         named.uses_family_mail or named.shares_mail or named.role = 0 and has_shared_mail as is_mail_shared,
         named.shares_bank_card or named.role = 0 and has_shared_bank_card as is_bank_card_shared,
+        named.shares_phone or named.role = 0 and has_shared_phone as is_phone_shared,
     from named
     join named as head on head.person = named.head
     join shared on shared.household = named.household
@@ -99,9 +101,11 @@ select
     case when u(household, 'flat 2') < 0.4 then replace({complement2}, '{{}}', (household % 39 + 1)::varchar) end
         as complement2,
     scenario in ('family', 'lone_parent', 'siblings') as is_in_family,
-    case when scenario in ('namesakes', 'twins', 'father_and_son', 'grandmother') then scenario
+    case when scenario in ('namesakes', 'twins', 'father_and_son', 'grandmother', 'mother_and_daughter')
+            then scenario
         when has_recycled_phone then 'recycled_phone' when married_day < {days} then 'married_name'
-        when is_mail_shared then 'shared_mailbox' else scenario end as record_scenario,
+        when is_mail_shared then 'shared_mailbox' when is_phone_shared then 'shared_phone'
+        else scenario end as record_scenario,
 from together
 order by person
 """
@@ -170,7 +174,7 @@ create table feed_shop_customers as
         identifier="customer_id",
         memberships="account_ids",
         is_replaced="false",
-        says_little="false",
+        says_little=f"(email_now is null or p.rank % 2 = 1) and u(id, 'p') < {dirt.PHONE_MISSING}",
         written=handwriting.written("said", at_till=False),
     )
 },

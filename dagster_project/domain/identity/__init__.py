@@ -21,7 +21,7 @@ from dagster_project.domain.identity.clustering import cluster, connect_joins, c
 from dagster_project.domain.identity.edges import write_edges
 from dagster_project.domain.identity.households import build_households
 from dagster_project.domain.identity.identifiers import demote, read_decisions
-from dagster_project.domain.identity.model import Model, read_model
+from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
 from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
 from dagster_project.domain.identity.scores import ScoreMemory
@@ -106,6 +106,7 @@ def resolve(
     contested = cluster(connection, policy)
     tell("edges")
     write_edges(connection, model)
+    write_model(connection, model, policy.declared_weight)
     tell("attribution")
     attribute(connection, policy)
     tell("ids")

@@ -20,7 +20,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     transaction to nobody, unless they held it one after the other.
     """
     _place_contacts(connection, policy)
-    _find_holders(connection)
+    _find_holders(connection, policy)
     _key_records(connection, policy)
     _apply_decisions(connection)
     _add_tokens(connection, policy)
@@ -70,11 +70,11 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
 
 
-def _find_holders(connection: DuckDBPyConnection) -> None:
+def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
     """``identity_holders``: (type, value, component, from_at): whom a bare card, e-mail or phone stands for from then on.
 
-    A card stands for whom it was given to. An e-mail or phone stands for the only account that holds it; of several, for
-    the only one that holds it on a web account or card; else, if they held it one after the other, for each in its time.
+    A card stands for whom it was given to. An e-mail or phone stands for the only account that holds it. A phone that
+    several held one after the other, with a pause between them, was given anew: it stands for each in its time.
     """
     connection.execute(
         """
@@ -87,12 +87,10 @@ def _find_holders(connection: DuckDBPyConnection) -> None:
         """
     )
     connection.execute(
-        """
+        f"""
         create or replace temp table identity_holders as
         with held as (
-            select type, value, component,
-                min(seen_at) as first_at, max(seen_at) as last_at,
-                bool_or(keys.feed in ('shop_customers', 'loyalty_members')) as is_own
+            select type, value, component, min(seen_at) as first_at, max(seen_at) as last_at
             from (
                 select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
                 union all
@@ -104,24 +102,22 @@ def _find_holders(connection: DuckDBPyConnection) -> None:
             group by type, value, component
         ),
         ranked as (
-            select *,
-                count(*) over same as holders,
-                count(*) filter (where is_own) over same as own_holders,
+            select *, count(*) over (partition by type, value) as holders,
                 max(last_at) over (
                     partition by type, value order by first_at, component rows between unbounded preceding and 1 preceding
                 ) as before_at
             from held
-            window same as (partition by type, value)
         ),
         judged as (
-            select *, bool_and(before_at is null or before_at < first_at) over (partition by type, value) as in_turn
+            select *, bool_and(
+                before_at is null or before_at < first_at - interval {policy.recycled_after_days} day
+            ) over (partition by type, value) as in_turn
             from ranked
         )
         select type, value, component,
-            case when holders > 1 and own_holders <> 1 and before_at is not null then first_at
-                else timestamp '0001-01-01' end as from_at
+            case when before_at is not null then first_at else timestamp '0001-01-01' end as from_at
         from judged
-        where holders = 1 or (own_holders = 1 and is_own) or (own_holders <> 1 and in_turn)
+        where holders = 1 or (type = 'phone' and in_turn)
         union all
         select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
         from identity_keys as keys

@@ -82,9 +82,9 @@ def count_rows(connection: DuckDBPyConnection, table: str) -> int:
 class Pair:
     """Two profiles (``left`` < ``right``) and what is known of them.
 
-    ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none, 1 a birth
-    date that could be a slip, 2 two people. ``pardons``: so much agrees that a slip is believed. ``is_decided``: a
-    steward joined them.
+    ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none, 1 perhaps
+    two people (another date of one generation; nothing but name and address in common), 2 two people. ``pardons``: so
+    much agrees that a 1 is believed to be a slip or a change. ``is_decided``: a steward joined them.
     """
 
     left: int
@@ -108,7 +108,7 @@ def guarded_union(
 
     Pairs that propose a union are taken in the order: a steward's, then by weight, then by number. A union is refused if
     a steward declared two members different (``declared_different``); if two members are two people
-    (``conflict_inside``), where a slip of the birth date is pardoned by any pair across that agrees in nearly all else;
+    (``conflict_inside``), where a 1 is pardoned by any pair across that agrees in nearly all else;
     if one side fits a rival just as well, within ``rival_margin`` bits, that the other side excludes
     (``could_be_two_people``); if it is the only pair between two clusters of three and more, and lighter than
     ``bridge_weight`` (``weak_bridge``). A steward's pair joins whatever the profiles say, unless another decision parts

@@ -67,7 +67,9 @@ def _close(column: str) -> str:
     )
 
 
-_SWAPPED = "given_name_key_l = family_name_key_r and family_name_key_l = given_name_key_r"
+_SWAPPED = (
+    "list_has_any(given_name_forms_l, family_name_forms_r) and list_has_any(family_name_forms_l, given_name_forms_r)"
+)
 
 COMPARISONS = (
     Comparison(
@@ -78,7 +80,8 @@ COMPARISONS = (
             Level(
                 "variant",
                 "list_has_any(given_name_forms_l, given_name_forms_r) "
-                "or ((given_word_count_l = 1 or given_word_count_r = 1) and given_first_l = given_first_r)",
+                "or ((given_word_count_l = 1 or given_word_count_r = 1) "
+                "and list_has_any(given_word_forms_l, given_word_forms_r))",
                 "two forms of one given name",
             ),
             Level("swapped", _SWAPPED, "given and family name swapped"),
@@ -90,8 +93,23 @@ COMPARISONS = (
             Level(
                 "initial",
                 "(given_name_key_l is null or given_name_key_r is null) "
-                "and (starts_with(given_initials_l, given_initials_r) or starts_with(given_initials_r, given_initials_l))",
-                "initial of the given name",
+                "and (starts_with(given_initials_l, given_initials_r) or starts_with(given_initials_r, given_initials_l)) "
+                "or least(length(given_name_key_l), length(given_name_key_r)) between 2 and 4 "
+                "and (least(length(given_name_key_l), length(given_name_key_r)) = 2 "
+                "or not (is_known_given_name_l and is_known_given_name_r)) "
+                "and (starts_with(given_name_key_l, given_name_key_r) or starts_with(given_name_key_r, given_name_key_l))",
+                "beginning of the given name",
+            ),
+            Level(
+                "alike",
+                "not (is_known_given_name_l and is_known_given_name_r) "
+                "and jaro_winkler_similarity(given_name_key_l, given_name_key_r) >= 0.75",
+                "given names that look alike",
+            ),
+            Level(
+                "unlike",
+                "not (is_known_given_name_l and is_known_given_name_r)",
+                "given names that differ, one of them no common name",
             ),
             Level("different", "else", "another given name"),
         ),
@@ -316,7 +334,7 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
     connection.execute(
         f"""
         create or replace temp table splink_profiles as
-        select profile_id, {columns}, given_name_forms, given_first, given_word_count, is_known_given_name,
+        select profile_id, {columns}, given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name,
             family_name_forms, email_local, is_mobile
         from identity_profiles
         semi join (select l as profile_id from {pairs} union select r from {pairs}) using (profile_id);
@@ -369,3 +387,32 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
     linker.table_management.delete_tables_created_by_splink_from_db()
     for table in ("splink_profiles", "splink_pairs"):
         connection.execute(f"drop table if exists {table}")
+
+
+def write_model(connection: DuckDBPyConnection, model: Model, declared_weight: float) -> None:
+    """Write ``identity.model_levels``: one row per comparison and level of the model in force, with its weight.
+
+    ``prior`` and ``declared`` stand in it as comparisons of one level: a pair's weight is the sum over them all, and
+    what is left over is the rarity of the names that agree.
+    """
+    rows: list[tuple[object, ...]] = [
+        (model.version, "prior", "prior", None, None, model.prior, log2(model.prior / (1 - model.prior)),
+         "two records of the file at random"),
+        (model.version, "declared", "declared", None, None, None, declared_weight, "one record names the other's number"),
+    ]  # fmt: skip
+    for comparison in COMPARISONS:
+        for level in comparison.levels:
+            m, u = model.levels[comparison.name][level.name]
+            rows.append(
+                (model.version, comparison.name, level.name, comparison.gamma(level.name), m, u,
+                 model.weight(comparison.name, level.name), level.words)
+            )  # fmt: skip
+    connection.execute(
+        """
+        create or replace table identity.model_levels (
+            model_version varchar, comparison varchar, level varchar, gamma tinyint, m_probability double,
+            u_probability double, weight double, words varchar
+        )
+        """
+    )
+    connection.executemany("insert into identity.model_levels values (?, ?, ?, ?, ?, ?, ?, ?)", rows)

@@ -40,6 +40,7 @@ class Policy:
     token_min_uses: int
     token_max_uses: int
     token_margin_days: int
+    recycled_after_days: int
     similarity_confidence: float
     declared_weight: float
     rival_margin: float
@@ -79,6 +80,7 @@ def read_policy(path: Path = POLICY_FILE) -> Policy:
         token_min_uses=node["payment_token"]["min_uses"],
         token_max_uses=node["payment_token"]["max_uses"],
         token_margin_days=node["payment_token"]["margin_days"],
+        recycled_after_days=node["recycled_phone"]["after_days"],
         similarity_confidence=node["similarity"]["confidence"],
         declared_weight=node["similarity"]["declared_weight"],
         rival_margin=node["similarity"]["rival_margin"],

@@ -185,7 +185,7 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         )
         select
             written.* exclude (given_as_read, family_as_read),
-            given.given_name_key, given.given_name_forms, given.given_first, given.given_word_count,
+            given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first, given.given_word_count,
             given.given_initials, given.is_known_given_name,
             family.family_name_key, family.family_name_forms,
             trusted_dates.birth_key, emails.email_key, emails.email_local,
@@ -262,7 +262,7 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
         create or replace temp table identity_profiles as
         select members.profile_id, members.content,
             named.contact_id, named.feed, named.record_id, {content},
-            given_name_forms, given_first, given_word_count, is_known_given_name, family_name_forms, email_local,
+            given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms, email_local,
             coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
         from identity_named as named
         join identity_profile_contacts as members using (contact_id)

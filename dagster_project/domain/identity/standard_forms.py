@@ -21,7 +21,7 @@ _MOJIBAKE = {
     "Ã»": "u", "Ã§": "c", "Ã¢": "a", "Ã¤": "a", "Ã\u00a0": "a", "Ã ": "a", "Ã‰": "e", "Ã€": "a", "Ã‡": "c",
     "Ã\u0089": "e", "Ã\u0088": "e", "Ã\u0087": "c", "Å“": "oe", "Å\u0093": "oe", "â€™": "'",
 }  # fmt: skip
-_DOUBLES = "bb cc dd ff gg ll mm nn pp rr ss tt zz aa ee oo".split()
+_DOUBLES = "bb cc dd ff gg ll mm nn pp rr ss tt zz aa ee ii oo uu".split()
 _TITLES = "mme|mlle|melle|mr|mrs|m|monsieur|madame|mademoiselle|dr|docteur|maitre"
 _PARTICLES = (
     "de la|de l|de los|de las|de|du|des|d|dos|das|do|da|di|van der|van den|van de|van|von|le|la|les|l|el|al|ben|bin|ibn"
@@ -119,32 +119,43 @@ def write_given_names(connection: DuckDBPyConnection, source: str) -> None:
         parted as (
             select
                 first_name,
+                len(letters.words) > 1 as is_compound,
                 case when not contains(written.words, ' ') and len(letters.words) > 1 then letters.words
                     else string_split(written.words, ' ') end as words,
                 -- `J.`, `J P`, `JP`: letters that stand for words.
                 regexp_matches(written.words, '^\\p{{L}}( \\p{{L}})*$') or (
                     regexp_matches(written.words, '^[bcdfghjklmnpqrstvwxz]{{2,3}}$') and letters.rank is null
                 ) as is_initials
-            from written left join reference_given_letters as letters on letters.letters = written.words
+            from written left join reference_given_letters as letters on letters.letters = replace(written.words, ' ', '')
             where written.words is not null
         ),
         named as (
-            select *,
-                case when not is_initials then array_to_string(words, '') end as given_name_key,
+            select first_name, is_initials, coalesce(is_compound, false) as is_compound,
+                -- `Jean-P.`: the letter behind the name is an initial.
+                case when is_initials then words else list_filter(words, lambda w: length(w) > 1) end as words,
                 case when is_initials then replace(array_to_string(words, ''), ' ', '')
                     else array_to_string(list_transform(words, lambda w: w[1]), '') end as given_initials
             from parted
+        ),
+        keyed as (
+            select *, case when not is_initials then array_to_string(words, '') end as given_name_key from named
         )
         select
             first_name, given_name_key, given_initials,
             case when given_name_key is not null
                 then list_distinct(list_concat([sound(given_name_key)], coalesce(whole.forms, [])))
             end as given_name_forms,
+            -- Who is called `Camille Louise` may go by either; Jean-Pierre by the first or by both.
+            case when given_name_key is not null then list_distinct(list_concat(
+                case when is_compound then [sound(words[1])] else list_transform(words, lambda w: sound(w)) end,
+                coalesce(first.forms, [])
+            )) end as given_word_forms,
             case when given_name_key is not null then sound(words[1]) end as given_first,
             len(words) as given_word_count,
             known.letters is not null as is_known_given_name
-        from named
+        from keyed
         left join reference_given_forms as whole on whole.short = given_name_key
+        left join reference_given_forms as first on first.short = words[1]
         left join reference_known_given_names as known on known.letters = given_name_key
         """
     )

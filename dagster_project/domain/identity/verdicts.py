@@ -21,22 +21,30 @@ def _reaches(comparison: str, *levels: str) -> str:
     return f"gamma_{comparison} in ({numbers})"
 
 
-_GIVEN = _reaches("given_name", "exact", "variant", "swapped", "typo")
+_GIVEN = _reaches("given_name", "exact", "variant", "swapped", "typo", "alike")
 _FAMILY = _reaches("family_name", "exact", "variant", "swapped", "typo")
 _PERSONAL = (
-    f"({_reaches('given_name', 'exact', 'variant', 'swapped', 'typo', 'initial')}"
+    f"({_reaches('given_name', 'exact', 'variant', 'swapped', 'typo', 'alike', 'initial')}"
     f" or {_reaches('birth_date', 'exact', 'swapped', 'close')}"
     f" or {_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')})"
 )
-# Names and a way to reach the person agree: then another date of the same generation is a slip, not another person.
+# Names and a way to reach the person agree, or the birth date: what else differs is a slip or a change, not another
+# person.
 _PARDONS = (
     f"({_GIVEN} and {_FAMILY} and ({_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')}"
-    f" or {_reaches('address', 'exact', 'close')}))"
+    f" or {_reaches('birth_date', 'exact', 'swapped')}))"
 )
-_HARD = (
-    f"({_reaches('given_name', 'different')} or {_reaches('birth_date', 'different')})"
+_HARD = f"({_reaches('given_name', 'different')} or {_reaches('birth_date', 'different')})"
+# One name at one address, and every way to reach the person is another: a person, or a father and a son.
+_GENERATIONS = (
+    f"({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')} and gamma_birth_date = -1"
+    f" and {_reaches('email', 'different')} and {_reaches('phone', 'different')})"
 )
-_SOFT = _reaches("birth_date", "other_date")
+# Another date of the same generation: two people, unless they have one name at one address.
+_OTHER_DATE = (
+    f"({_reaches('birth_date', 'other_date')}"
+    f" and not ({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')}))"
+)
 
 
 def _words() -> str:
@@ -67,7 +75,13 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
         ),
         judged as (
             select *,
-                case when {_HARD} then 2 when {_SOFT} and not {_PARDONS} then 1 else 0 end as conflict,
+                case
+                    when {_HARD} then 2
+                    -- A name that nobody bears may be any name mistyped: it does not prove another person.
+                    when {_reaches('given_name', 'unlike')} then 1
+                    when ({_OTHER_DATE} or ({_GENERATIONS} and declared is null)) and not {_PARDONS} then 1
+                    else 0
+                end as conflict,
                 {_PARDONS} as pardons,
                 coalesce({_PERSONAL} or declared is not null, false) as is_personal
             from weighed
@@ -76,8 +90,9 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
             weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
             case
                 when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
-                when {_reaches('given_name', 'different')} then 'given_name'
-                when conflict > 0 then 'birth_date'
+                when {_reaches('given_name', 'different', 'unlike')} then 'given_name'
+                when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
+                when conflict > 0 then 'could_be_two_people'
                 when not is_personal then 'household_only'
                 else 'too_little_evidence'
             end as reason

@@ -90,6 +90,16 @@ class Settings(BaseSettings):
         return self.releases / "current"
 
     @property
+    def identity_model(self) -> Path:
+        """The match model of this home, once one was trained and adopted; the shipped one counts until then."""
+        return self.home / "identity" / "model.json"
+
+    @property
+    def identity_memory(self) -> Path:
+        """The scores of pairs that were compared before: a cache that may be deleted at any time."""
+        return self.home / "identity" / "scores.duckdb"
+
+    @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
-from dagster_project.domain.identity import resolve
+from dagster_project.domain.identity import read_model, resolve
 from dagster_project.settings import Settings
 from dagster_project.stages import IDENTITY, STAGING
 from dagster_project.warehouse import Warehouse
@@ -24,7 +24,16 @@ def identity_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest
         previous = current.directory / release.DATABASES["analysts"] if current else None
         with warehouse.session(IDENTITY) as connection:
             ((as_of, build_id),) = connection.execute("select as_of, build_id from landing.builds").fetchall()
-            summary = resolve(connection, as_of=as_of, run_id=build_id, previous=previous)
+            model = read_model(settings.identity_model)
+            summary = resolve(
+                connection,
+                as_of=as_of,
+                run_id=build_id,
+                previous=previous,
+                model=model,
+                memory=settings.identity_memory,
+                announce=lambda step: context.log.info(f"identity: {step}"),
+            )
             counts = {
                 spec.key: connection.execute(f"select count(*) from {'.'.join(spec.key.path)}").fetchall()[0][0]
                 for spec in specs

@@ -134,23 +134,23 @@ def create_macros(con: duckdb.DuckDBPyConnection, seed: int, nights: int) -> Non
         " || substr(v, p + 2)"
         " when r < 0.86 then left(v, p - 1) || beside(v[p]) || substr(v, p + 1)"
         " else left(v, p) || beside(lower(v[p])) || substr(v, p + 1) end",
-        "typo(v, k, salt)": "case when length(v) < 3 then v else slip(v, greatest(1, least(length(v) - 1,"
-        " 1 + floor(pow(u(k, salt), 0.7) * length(v))::bigint)), u(k, salt || ' kind')) end",
+        "typo(v, k, salt)": "case when length(v) < 3 then v else list_transform([greatest(1, least(length(v) - 1,"
+        " 1 + floor(pow(u(k, salt), 0.7) * length(v))::bigint))], lambda p: slip(v, p, u(k, salt || ' kind')))[1] end",
         "wrong_domain(d, r)": f"case d {wrong_domains} else replace(d, '.', '') end",
         "mail_slip(e, k, of_domain, of_local)": "case when u(k, 'mail slip') < of_domain"
         " then split_part(e, '@', 1) || '@' || wrong_domain(split_part(e, '@', 2), u(k, 'wrong domain'))"
         " when u(k, 'mail slip') < of_domain + of_local"
         " then typo(split_part(e, '@', 1), k, 'mail') || '@' || split_part(e, '@', 2) else e end",
-        "dotted(e, typed)": "case when e like '%.%@gmail.com'"
-        " then replace(split_part(typed, '@', 1), '.', '') || '@' || split_part(typed, '@', 2)"
-        " when e like '%@gmail.com' then typed[:3] || '.' || substr(typed, 4) else typed end",
-        "typed_email(e, k, of_domain, of_local)": cases("k", "email", [
-            (EMAIL_UPPER, "upper(mail_slip(e, k, of_domain, of_local))"),
-            (EMAIL_SPACES, "'  ' || mail_slip(e, k, of_domain, of_local) || ' '"),
-            (EMAIL_TAG, "replace(mail_slip(e, k, of_domain, of_local), '@',"
-             " case when e like '%@gmail.com' then '+boutique@' else '@' end)"),
-            (EMAIL_DOTS, "dotted(e, mail_slip(e, k, of_domain, of_local))"),
-        ], "mail_slip(e, k, of_domain, of_local)"),
+        "dotted(e)": "case when e like '%.%@gmail.com' then replace(split_part(e, '@', 1), '.', '') || '@gmail.com'"
+        " when e like '%@gmail.com' then e[:3] || '.' || substr(e, 4) else e end",
+        "mail_form(e, k)": cases("k", "email", [
+            (EMAIL_UPPER, "upper(e)"), (EMAIL_SPACES, "'  ' || e || ' '"),
+            (EMAIL_TAG, "case when e like '%@gmail.com' then replace(e, '@', '+boutique@') else e end"),
+            (EMAIL_DOTS, "dotted(e)"),
+        ], "e"),
+        # What is slipped is bound to a name: a macro that says a text six times makes six of it.
+        "typed_email(e, k, of_domain, of_local)": "list_transform([mail_slip(e, k, of_domain, of_local)],"
+        " lambda slipped: mail_form(slipped, k))[1]",
         "phone_slip(n, k)": cases("k", "phone slip", [
             (PHONE_DIGIT_WRONG, "left(n, (u(k, 'digit') * 8)::bigint + 1)"
              " || (n[(u(k, 'digit') * 8)::bigint + 2]::integer + 1 + floor(u(k, 'other digit') * 9)::integer) % 10"

@@ -1,8 +1,10 @@
-"""Identity: which records are one person's, by exact identifiers under a reviewable policy.
+"""Identity: which records are one person's, by scored similarity under a reviewable policy.
 
-``resolve`` is the stage. In order: ``records`` (who says what), ``matching`` (what an identifier value joins and
-refuses), ``clustering`` (what follows when all are taken together), ``attribution`` (records to clusters),
-``stable_ids`` (clusters to account ids, the only part that knows the last release), ``households``.
+``resolve`` is the stage. In order: ``records`` (who says what, with ``standard_forms``), ``identifiers`` (which values
+may speak for a person), ``blocking`` (which profiles are compared), ``scores`` (how alike they are, by ``model``),
+``verdicts`` (what that means), ``clustering`` (what follows when all are taken together), ``edges`` (the pairs as rows),
+``attribution`` (records to clusters), ``stable_ids`` (clusters to account ids, the only part that knows the last
+release), ``households``, ``shared_identifiers``.
 
 What belongs here: who is who. What does not: what is known about an account (the account stage), and any judgement of
 the result (the gate).
@@ -25,10 +27,11 @@ from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
 from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
 from dagster_project.domain.identity.scores import ScoreMemory
+from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import name_accounts, read_history
 from dagster_project.domain.identity.verdicts import judge
 
-__all__ = ["IdentitySummary", "Policy", "read_policy", "resolve"]
+__all__ = ["IdentitySummary", "Model", "Policy", "read_model", "read_policy", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def resolve(
     name_accounts(connection, as_of=as_of, run_id=run_id)
     tell("households")
     build_households(connection, policy)
+    write_shared_identifiers(connection)
     summary = _summarise(connection, contested, scored)
     tell("done")
     _drop_working_tables(connection)

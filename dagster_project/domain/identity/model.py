@@ -280,8 +280,13 @@ class Model:
         }
 
 
-def read_model(path: Path = SHIPPED_MODEL) -> Model:
-    """The model in a file. Raises KeyError where a level that the code compares has no parameters."""
+def read_model(path: Path | None = None) -> Model:
+    """The model in a file, or the shipped one where there is no such file.
+
+    Raises KeyError where a level that the code compares has no parameters, ValueError where two have one weight.
+    """
+    if path is None or not path.exists():
+        path = SHIPPED_MODEL
     node = json.loads(path.read_text(encoding="utf-8"))
     return Model(
         version=node["version"],

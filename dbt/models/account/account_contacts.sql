@@ -28,7 +28,8 @@ contacts as (
         postal_code,
         city,
         country,
-        birth_key
+        birth_key,
+        email_key
     from {{ source('identity', 'contacts') }}
     where
         coalesce(email, phone, first_name, last_name, address_line1, postal_code, city, country) is not null
@@ -117,7 +118,7 @@ account_contacts as (
     left join demoted_identifiers as demoted_emails
         on
             demoted_emails.type = 'email'
-            and {{ identifier_hash("'email'", 'contacts.email') }} = demoted_emails.value_hash
+            and {{ identifier_hash("'email'", 'contacts.email_key') }} = demoted_emails.value_hash
     left join demoted_identifiers as demoted_phones
         on
             demoted_phones.type = 'phone'

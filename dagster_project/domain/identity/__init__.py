@@ -21,7 +21,7 @@ from dagster_project.domain.identity.attribution import attribute
 from dagster_project.domain.identity.blocking import find_pairs, link_declared
 from dagster_project.domain.identity.clustering import cluster, connect_joins, count_rows, pairs_inside
 from dagster_project.domain.identity.edges import write_edges
-from dagster_project.domain.identity.households import build_households
+from dagster_project.domain.identity.households import name_households
 from dagster_project.domain.identity.identifiers import demote, read_decisions
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
@@ -115,7 +115,7 @@ def resolve(
     tell("ids")
     name_accounts(connection, as_of=as_of, run_id=run_id)
     tell("households")
-    build_households(connection, policy)
+    name_households(connection)
     write_shared_identifiers(connection)
     summary = _summarise(connection, contested, scored)
     tell("done")

@@ -6,6 +6,7 @@ What belongs here: the way from clusters of profiles to records. What does not: 
 
 from duckdb import DuckDBPyConnection
 
+from dagster_project.domain.identity.households import find_households
 from dagster_project.domain.identity.policy import Policy
 
 
@@ -21,6 +22,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     """
     _place_contacts(connection, policy)
     _find_holders(connection, policy)
+    find_households(connection, policy)
     _key_records(connection, policy)
     _apply_decisions(connection)
     _add_tokens(connection, policy)
@@ -86,6 +88,39 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         group by placed.component
         """
     )
+    # A mailbox that says it is a family's, or that bears another given name than its holder's, may be used by others of
+    # the house: what is bought with it alone is nobody's in particular.
+    connection.execute(
+        f"""
+        create or replace temp table identity_mailboxes_of_others as
+        with mailboxes as (
+            select distinct placed.component, email_key, email_local, given_word_forms, given_name_forms,
+                family_name_forms
+            from identity_named join identity_placed as placed using (contact_id)
+            where email_key is not null
+        ),
+        words as (
+            select component, email_key, unnest(string_split_regex(email_local, '[^a-z]+')) as word from mailboxes
+        ),
+        borne as (
+            select component, email_key, list_distinct(flatten(list(
+                list_concat(list_concat(coalesce(given_word_forms, []), coalesce(given_name_forms, [])),
+                    coalesce(family_name_forms, []))
+            ))) as forms
+            from mailboxes group by component, email_key
+        ),
+        strange as (
+            select words.component, words.email_key
+            from words
+            join reference_known_given_names as known on known.letters = words.word and length(words.word) >= 4
+            join borne on borne.component = words.component and borne.email_key = words.email_key
+            where len(borne.forms) > 0 and not list_contains(borne.forms, sound(words.word))
+        )
+        select component, email_key as value from strange
+        union
+        select component, email_key from mailboxes where regexp_matches(email_local, '{policy.household_mailboxes}')
+        """
+    )
     connection.execute(
         f"""
         create or replace temp table identity_holders as
@@ -117,7 +152,8 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         select type, value, component,
             case when before_at is not null then first_at else timestamp '0001-01-01' end as from_at
         from judged
-        where holders = 1 or (type = 'phone' and in_turn)
+        where (holders = 1 or (type = 'phone' and in_turn))
+            and not (type = 'email' and (component, value) in (select component, value from identity_mailboxes_of_others))
         union all
         select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
         from identity_keys as keys
@@ -291,6 +327,8 @@ def _add_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
             where payment_token is not null
             group by payment_token
             having count(*) >= {policy.token_min_uses} and count(distinct component) = 1
+                -- Who lives with others may share the card with one of them, of whom no ticket says so.
+                and min(component) not in (select node from household_components)
         ),
         usable_tokens as (
             select tokens.*

@@ -20,11 +20,15 @@ _PLACE = "coalesce(postal_code, town_key, '')"
 
 @dataclass(frozen=True)
 class BlockingRule:
-    """``key``: SQL over a profile, null where the rule does not apply; ``finer``: what cuts a block that is too large."""
+    """``key``: SQL over a profile, null where the rule does not apply; ``finer``: what cuts a block that is too large.
+
+    ``most``: profiles in a block that is compared whole, where that is less than the policy's limit.
+    """
 
     name: str
     key: str
     finer: str
+    most: int | None = None
 
 
 RULES = (
@@ -37,13 +41,15 @@ RULES = (
     ),
     BlockingRule("birth_date_and_family_name", "birth_key || '|' || family_name_key", _INITIAL),
     BlockingRule("birth_date_and_given_name", "birth_key || '|' || given_first", f"left(family_name_key, 2) || {_PLACE}"),
-    BlockingRule("birth_date_and_place", f"birth_key || '|' || left({_PLACE}, 3) || {_INITIAL}", "left(family_name_key, 2)"),
+    # In a small file a birth date is enough to meet; in a large one it takes the place and the initial.
+    BlockingRule("birth_date", "birth_key", f"left({_PLACE}, 3) || {_INITIAL}", most=12),
     BlockingRule("names", _NAMES, f"left({_PLACE}, 2) || left(birth_key, 4)"),
     BlockingRule(
         "address",
         f"house_number || '|' || street_key || '|' || left({_PLACE}, 2) || '|' || {_INITIAL}",
         "coalesce(given_first, '')",
     ),
+    BlockingRule("street", f"street_key || '|' || left({_PLACE}, 2)", "coalesce(house_number, '') || family_name_key", 12),
     BlockingRule("family_name_and_place", f"family_name_key || '|' || {_PLACE} || '|' || {_INITIAL}", "given_first"),
     BlockingRule(
         "given_name_and_place",
@@ -68,6 +74,7 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         for number, rule in enumerate(RULES)
     )
     names = ", ".join(f"'{rule.name}'" for rule in RULES)
+    limits = ", ".join(str(min(limit, rule.most or limit)) for rule in RULES)
     connection.execute(f"create or replace temp table identity_block_keys as {keys}")
     connection.execute(
         """
@@ -78,10 +85,16 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
     connection.execute(
         f"""
+        create or replace temp table identity_large as
+        select block from identity_blocks_found where profile_count > ([{limits}])[rule + 1]
+        """
+    )
+    connection.execute(
+        f"""
         create or replace temp table identity_pieces as
         select finer as block, any_value(rule) as rule, count(*) as profile_count
         from identity_block_keys
-        semi join (select block from identity_blocks_found where profile_count > {limit}) as large using (block)
+        semi join identity_large using (block)
         group by finer
         having count(*) > 1
         """
@@ -91,8 +104,8 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         create or replace table identity.cut_blocks as
         select ([{names}])[rule + 1] as rule, printf('%016x', block) as block_hash, profile_count, outcome
         from (
-            select rule, block, profile_count, 'cut' as outcome from identity_blocks_found
-            where profile_count > {limit}
+            select rule, block, profile_count, 'cut' as outcome from identity_blocks_found semi join identity_large
+                using (block)
             union all
             select rule, block, profile_count, 'not_compared' from identity_pieces where profile_count > {limit}
         )
@@ -104,11 +117,12 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         with members as (
             select profile_id, rule, block
             from identity_block_keys
-            semi join (select block from identity_blocks_found where profile_count <= {limit}) as small using (block)
+            semi join identity_blocks_found using (block)
+            anti join identity_large using (block)
             union all
             select profile_id, rule, finer
             from identity_block_keys
-            semi join (select block from identity_blocks_found where profile_count > {limit}) as large using (block)
+            semi join identity_large using (block)
             semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces
                 using (finer)
         ),
@@ -122,7 +136,7 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         select l, r, ([{names}, 'declared'])[min(rule) + 1] as rule from met group by l, r
         """
     )
-    for table in ("identity_block_keys", "identity_blocks_found", "identity_pieces"):
+    for table in ("identity_block_keys", "identity_blocks_found", "identity_pieces", "identity_large"):
         connection.execute(f"drop table {table}")
 
 

@@ -6,12 +6,11 @@ from dagster_project.domain.identity.clustering import connect
 from dagster_project.domain.identity.policy import Policy
 
 
-def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``identity.households``: one row per account that shares a household, with the strongest reason.
+def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``household_components`` (node, component): the clusters that live with others, and ``household_shares``.
 
     Reasons, strongest first: ``address_and_name`` (one address, one family name), ``shared_landline``, ``shared_email``
-    and ``shared_phone`` (a value that two accounts carry and that did not join them). The household is named after the
-    smallest anchor key of its accounts.
+    and ``shared_phone`` (a value that two accounts carry and that did not join them).
     """
     most = policy.household_max_accounts
     connection.execute(
@@ -22,7 +21,7 @@ def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
                 family_name_forms, email_key, phone_key, is_mobile
             from identity_profiles
             join identity_labels as labels using (profile_id)
-            semi join identity_anchored as anchored on anchored.component = labels.component
+            semi join identity_founded as founded on founded.component = labels.component
         ),
         shares as (
             select 1 as rank, 'address_and_name' as reason, component,
@@ -46,6 +45,13 @@ def build_households(connection: DuckDBPyConnection, policy: Policy) -> None:
         "create or replace temp table household_pairs as select head as l, component as r from household_shares"
     )
     connect(connection, "household_pairs", "household_components")
+
+
+def name_households(connection: DuckDBPyConnection) -> None:
+    """Write ``identity.households``: one row per account that shares a household, with the strongest reason.
+
+    The household is named after the smallest anchor key of its accounts.
+    """
     connection.execute(
         """
         create or replace table identity.households as

@@ -11,7 +11,7 @@ match weight; a pair's score is the sum with the prior's (Fellegi and Sunter 196
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
@@ -61,7 +61,7 @@ def _close(column: str) -> str:
     return (
         f"(damerau_levenshtein({column}_l, {column}_r) <= "
         f"case when least(length({column}_l), length({column}_r)) >= 8 then 2 "
-        f"when least(length({column}_l), length({column}_r)) >= 5 then 1 else 0 end "
+        f"when least(length({column}_l), length({column}_r)) >= 3 then 1 else 0 end "
         f"or (least(length({column}_l), length({column}_r)) >= 5 "
         f"and jaro_winkler_similarity({column}_l, {column}_r) >= 0.93))"
     )
@@ -69,6 +69,10 @@ def _close(column: str) -> str:
 
 _SWAPPED = (
     "list_has_any(given_name_forms_l, family_name_forms_r) and list_has_any(family_name_forms_l, given_name_forms_r)"
+)
+
+_CROSSED = (
+    "list_has_any(given_name_forms_l, family_name_forms_r) or list_has_any(family_name_forms_l, given_name_forms_r)"
 )
 
 COMPARISONS = (
@@ -106,6 +110,7 @@ COMPARISONS = (
                 "and jaro_winkler_similarity(given_name_key_l, given_name_key_r) >= 0.75",
                 "given names that look alike",
             ),
+            Level("crossed", _CROSSED, "a given name that is the other's family name"),
             Level(
                 "unlike",
                 "not (is_known_given_name_l and is_known_given_name_r)",
@@ -124,6 +129,11 @@ COMPARISONS = (
             ),
             Level("swapped", _SWAPPED, "given and family name swapped"),
             Level("typo", _close("family_name_key"), "family name misspelt"),
+            Level(
+                "alike",
+                "jaro_winkler_similarity(family_name_key_l, family_name_key_r) >= 0.8 or " + _CROSSED,
+                "family names that look alike",
+            ),
             Level("different", "else", "another family name"),
         ),
     ),
@@ -153,6 +163,11 @@ COMPARISONS = (
                 "one year of birth, once with the first of January",
             ),
             Level(
+                "near",
+                "abs(date_diff('day', cast(birth_key_l as date), cast(birth_key_r as date))) <= 62",
+                "birth dates within two months",
+            ),
+            Level(
                 "other_date",
                 "abs(cast(left(birth_key_l, 4) as integer) - cast(left(birth_key_r, 4) as integer)) < 15",
                 "another birth date",
@@ -177,6 +192,12 @@ COMPARISONS = (
                 "same_name",
                 "email_local_l = email_local_r and length(email_local_l) >= 6",
                 "one name at two mail providers",
+            ),
+            Level(
+                "alike",
+                "jaro_winkler_similarity(email_key_l, email_key_r) >= 0.92 "
+                "and regexp_replace(email_key_l, '[^0-9]', '', 'g') = regexp_replace(email_key_r, '[^0-9]', '', 'g')",
+                "e-mails that look alike",
             ),
             Level("different", "else", "another e-mail"),
         ),
@@ -230,12 +251,18 @@ GAMMAS = tuple(f"gamma_{comparison.name}" for comparison in COMPARISONS)
 class Model:
     """The parameters of a model. ``levels``: comparison -> level -> (m, u); ``prior`` is the share of random pairs that
     are one person; a pair joins from ``accept_weight`` (log2 odds) on; ``version`` names the file in tables and logs.
+
+    Which disagreements prove two people is a property of the population, too: ``two_people`` and ``perhaps_two`` name
+    levels by comparison. ``tells_generations``: one name at one address may be a father and a son.
     """
 
     version: str
     prior: float
     accept_weight: float
     levels: Mapping[str, Mapping[str, tuple[float, float]]]
+    two_people: Mapping[str, Sequence[str]]
+    perhaps_two: Mapping[str, Sequence[str]]
+    tells_generations: bool
 
     def __post_init__(self) -> None:
         for comparison in COMPARISONS:
@@ -298,6 +325,9 @@ def read_model(path: Path | None = None) -> Model:
             }
             for comparison in COMPARISONS
         },
+        two_people=node["two_people"],
+        perhaps_two=node["perhaps_two"],
+        tells_generations=node["tells_generations"],
     )
 
 

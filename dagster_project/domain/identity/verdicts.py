@@ -3,9 +3,14 @@
 What belongs here: the rules that tell a person from a household, over the levels that the model's comparisons reached.
 What does not: the model, and what follows when pairs are taken together (``clustering.py``).
 
+Which disagreements are two people's is said by the model (``two_people``, ``perhaps_two``). A name that nobody bears
+may be any name mistyped, so it does not prove another person; another date of one generation may be a slip.
+
 Address, family name and landline are a household's. However much they weigh together, they join nobody unless something
 of the person agrees; and another given name, or another generation's birth date, parts whatever they join.
 """
+
+from collections.abc import Mapping, Sequence
 
 from duckdb import DuckDBPyConnection
 
@@ -34,17 +39,19 @@ _PARDONS = (
     f"({_GIVEN} and {_FAMILY} and ({_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')}"
     f" or {_reaches('birth_date', 'exact', 'swapped')}))"
 )
-_HARD = f"({_reaches('given_name', 'different')} or {_reaches('birth_date', 'different')})"
 # One name at one address, and every way to reach the person is another: a person, or a father and a son.
 _GENERATIONS = (
     f"({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')} and gamma_birth_date = -1"
     f" and {_reaches('email', 'different')} and {_reaches('phone', 'different')})"
 )
-# Another date of the same generation: two people, unless they have one name at one address.
-_OTHER_DATE = (
-    f"({_reaches('birth_date', 'other_date')}"
-    f" and not ({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')}))"
-)
+# One name at one address: another date of the same generation is a slip.
+_ONE_NAME_AT_HOME = f"({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')})"
+
+
+def _any_of(levels: Mapping[str, Sequence[str]], leaving_out: str = "") -> str:
+    """SQL: whether a pair reaches any of the levels, named by comparison."""
+    parts = [_reaches(name, *names) for name, names in levels.items() if names and name != leaving_out]
+    return f"({' or '.join(parts) or 'false'})"
 
 
 def _words() -> str:
@@ -52,7 +59,8 @@ def _words() -> str:
     parts = []
     for comparison in COMPARISONS:
         cases = " ".join(
-            f"when {comparison.gamma(level.name)} then '{level.words}'" for level in comparison.levels
+            f"when {comparison.gamma(level.name)} then '{level.words.replace(chr(39), chr(39) * 2)}'"
+            for level in comparison.levels
         )
         parts.append(f"case gamma_{comparison.name} {cases} end")
     return f"concat_ws('; ', {', '.join(parts)})"
@@ -64,6 +72,7 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
     Columns: l, r, weight (log2 odds, a declared number's weight included), declared (type or null), joins, conflict
     (0, 1, 2), pardons, reason (null where it joins), evidence, and the levels.
     """
+    dates = _any_of({"birth_date": model.perhaps_two.get("birth_date", ())})
     connection.execute(
         f"""
         create or replace temp table identity_verdicts as
@@ -76,10 +85,10 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
         judged as (
             select *,
                 case
-                    when {_HARD} then 2
-                    -- A name that nobody bears may be any name mistyped: it does not prove another person.
-                    when {_reaches('given_name', 'unlike')} then 1
-                    when ({_OTHER_DATE} or ({_GENERATIONS} and declared is null)) and not {_PARDONS} then 1
+                    when {_any_of(model.two_people)} then 2
+                    when {_any_of(model.perhaps_two, leaving_out="birth_date")} then 1
+                    when {dates} and not {_ONE_NAME_AT_HOME} and not {_PARDONS} then 1
+                    when {model.tells_generations} and {_GENERATIONS} and declared is null and not {_PARDONS} then 1
                     else 0
                 end as conflict,
                 {_PARDONS} as pardons,
@@ -90,7 +99,7 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
             weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
             case
                 when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
-                when {_reaches('given_name', 'different', 'unlike')} then 'given_name'
+                when conflict > 0 and {_reaches('given_name', 'different', 'unlike', 'crossed')} then 'given_name'
                 when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
                 when conflict > 0 then 'could_be_two_people'
                 when not is_personal then 'household_only'

@@ -28,9 +28,8 @@ class AccountChange:
 
 @dataclass(frozen=True)
 class RecordChanges:
-    """The records of one feed: ``moved`` from one account to another, ``linked`` from none to one, ``unlinked`` back.
-
-    ``sample`` holds the first keys of such records.
+    """The records of one feed that have an account in either: ``moved`` from one account to another, ``linked`` from
+    none to one, ``unlinked`` back. ``sample`` holds the first keys of such records.
     """
 
     feed: str
@@ -165,7 +164,10 @@ def _records(connection: duckdb.DuckDBPyConnection, before: str, after: str) -> 
         order by feed
         """
     ).fetchall()
-    return tuple(RecordChanges(*row[:-1], sample=tuple(row[-1])) for row in rows)
+    return tuple(
+        RecordChanges(feed, count, moved, linked, unlinked, tuple(sample))
+        for feed, count, moved, linked, unlinked, sample in rows
+    )
 
 
 def _revenue(connection: duckdb.DuckDBPyConnection, before: str, after: str) -> Revenue:
@@ -205,14 +207,14 @@ def _audiences(connection: duckdb.DuckDBPyConnection, before: str, after: str) -
             from old full join {after}.audience.members as new using (audience, destination, account_id)
         ),
         counted as (
-            select audience, destination, count(*) filter (where is_old and is_new) as both,
+            select audience, destination, count(*) filter (where is_old and is_new) as stay,
                 count(*) filter (where not is_old) as came_in, count(*) filter (where not is_new) as went_out
             from compared group by audience, destination
         )
         select audience, destination,
             (select count(*) from {before}.audience.members as members
              where members.audience = counted.audience and members.destination = counted.destination),
-            both + came_in, both, came_in, went_out
+            stay + came_in, stay, came_in, went_out
         from counted
         order by audience, destination
         """

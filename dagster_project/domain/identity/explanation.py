@@ -213,7 +213,8 @@ class AccountExplanation:
 
     ``pairs``: accepted, strongest first, and hold the account together; ``side_pairs``: accepted, but about somebody else,
     such as who an order is delivered to; ``inside``: refused pairs within the account; ``elsewhere``: records of other
-    accounts that speak of this person; ``by_number``: records of persons that no pair ties to the rest.
+    accounts that speak of this person; ``by_number``: records of persons that no pair ties to the rest; ``by_key``:
+    records that found the account though they name nobody, such as tickets with an e-mail that nobody else has.
     """
 
     account_id: str
@@ -230,6 +231,7 @@ class AccountExplanation:
     refusals: tuple[Refusal, ...]
     elsewhere: Mapping[Ref, str | None]
     by_number: tuple[Ref, ...]
+    by_key: tuple[Ref, ...]
     household_id: str | None
     household: tuple[HouseholdMember, ...]
     events: tuple[Event, ...]
@@ -319,7 +321,7 @@ def _find(connection: DuckDBPyConnection, asked: str) -> tuple[str | None, str |
             "other account took them over."
         )
     raise ExplanationError(
-        f"There is no account «{plain(asked)}» in this release, and there never was one that led here. "
+        f"There is no account «{plain(asked)}» in this release, and no id of an earlier one leads to it. "
         "For a record write feed:key, such as shop_orders:W-1."
     )
 
@@ -395,8 +397,11 @@ def _account(
         refusals=tuple(replace(refusal, account_id=owners.get(refusal.other)) for refusal in refusals),
         elsewhere={ref: owners.get(ref) for ref in sorted(graph.main - set(links)) if ref in outside},
         by_number=tuple(
-            ref for ref in sorted(links) if links[ref]["is_person_record"] and voice_of.get(ref, ref) not in graph.main
+            ref
+            for ref, voice in sorted(voice_of.items())
+            if links[ref]["is_person_record"] and voice not in graph.main
         ),
+        by_key=tuple(ref for ref in sorted(links) if links[ref]["is_person_record"] and ref not in voice_of),
         household_id=household[0][0] if household else None,
         household=tuple(HouseholdMember(row[1], row[2]) for row in household),
         events=tuple(Event(*row) for row in events),
@@ -548,14 +553,11 @@ class _Graph:
         voice_of: Mapping[Ref, Ref],
         found: _Pairs,
     ) -> None:
-        self._persons = Counter(
-            voice_of.get(ref, ref) for ref, link in sorted(links.items()) if link["is_person_record"]
-        )
-        self._members = defaultdict(list)
-        for ref, link in sorted(links.items()):
-            if link["is_person_record"]:
-                self._members[voice_of.get(ref, ref)].append(ref)
-        self.founders = set(self._persons)
+        self._members: dict[Ref, list[Ref]] = defaultdict(list)
+        for ref, voice in sorted(voice_of.items()):
+            if links[ref]["is_person_record"]:
+                self._members[voice].append(ref)
+        self.founders = set(self._members)
         self._grow(found, links)
         self.tree = self._pruned()
 
@@ -565,7 +567,10 @@ class _Graph:
             parts, self._spanning = spanning_tree(self.founders, found.pairs)
             best = max(
                 sorted({parts[voice] for voice in self.founders}),
-                key=lambda part: (sum(n for voice, n in self._persons.items() if parts[voice] == part), part in links),
+                key=lambda part: (
+                    sum(len(refs) for voice, refs in self._members.items() if parts[voice] == part),
+                    part in links,
+                ),
                 default=None,
             )
             self.main = {ref for ref, part in parts.items() if part == best}
@@ -736,7 +741,8 @@ def _anonymous(connection: DuckDBPyConnection, record: Ref) -> AnonymousExplanat
                 f"Its {word} is held by {accounts} accounts ({SHARED_WORDS.get(reason, reason)}): it speaks for none of them."
             )
         else:
-            reasons.append(f"Its {word} counts, and yet says nobody in particular; a steward's decision may have parted it.")
+            house = " others of a house may use it, such as a family's mailbox, or" if type_ == "email" else ""
+            reasons.append(f"Its {word} counts, and yet says nobody in particular:{house} a steward parted the record from it.")
         break
     if row["email_written"] is not None and row["email"] is None:
         reasons.append("What stands in its e-mail field is no e-mail.")
@@ -772,12 +778,13 @@ def _standing(
 
 def _token_reason(connection: DuckDBPyConnection, token: str, seen_at: datetime) -> str:
     policy = read_policy()
-    ((uses, identified, accounts, first_at, last_at),) = _rows(
+    ((uses, identified, accounts, first_at, last_at, is_shared_home),) = _rows(
         connection,
         """
         with uses as (select feed, record_id, seen_at from restricted.identity.records where payment_token = ?)
         select count(*), count(account_id), count(distinct account_id),
-            min(seen_at) filter (where account_id is not null), max(seen_at) filter (where account_id is not null)
+            min(seen_at) filter (where account_id is not null), max(seen_at) filter (where account_id is not null),
+            min(account_id) in (select account_id from cocanal.identity.households)
         from uses
         left join cocanal.identity.account_links as links
             on links.feed = uses.feed and links.record_id = uses.record_id and links.rule <> 'payment_token'
@@ -795,6 +802,8 @@ def _token_reason(connection: DuckDBPyConnection, token: str, seen_at: datetime)
             f"It carries nothing but a payment card of which the user is known {identified} of {uses} times: "
             f"the policy asks for {policy.token_min_uses} times, for only time tells a couple's card."
         )
+    if is_shared_home:
+        return "It carries nothing but a payment card of somebody who lives with others: they may share the card."
     return (
         f"It carries nothing but a payment card that one account used from {_FORMATS.day(first_at)} to "
         f"{_FORMATS.day(last_at)}; this use is more than {policy.token_margin_days} days away from these."
@@ -924,24 +933,38 @@ def say_together(found: AccountExplanation) -> list[str]:
     """What holds the account together, in sentences."""
     sentences = []
     persons = sum(record.is_person_record for record in found.records)
-    if found.voices <= 1 and not found.pairs:
+    if found.by_key:
+        rules = sorted({record.rule for record in found.records if record.ref in set(found.by_key)})
+        what = " and ".join({"card": "card", "email": "e-mail", "phone": "phone"}.get(rule, rule) for rule in rules)
+        sentences.append(
+            f"{many(len(found.by_key), 'record names nobody; its', 'records name nobody; their')} {what}, which no account "
+            "with a name holds, stands for somebody who is not known otherwise."
+        )
+    if found.voices > 1:
+        ties = f"{many(len(found.pairs), 'accepted pair ties', 'accepted pairs tie')} " if found.pairs else ""
+        sentences.append(
+            f"Its records of persons say {number(found.voices)} different things. {ties}"
+            f"{'them together' if found.pairs else 'No pair ties them'}. Records that say the same in standard form need no "
+            "pair: the best-known of them speaks for all."
+        )
+    elif found.voices == 1:
         sentences.append(
             "One record of a person: no pair was needed."
-            if persons <= 1
+            if persons - len(found.by_key) <= 1
             else "Its records of persons all say the same in standard form: no pair was needed."
         )
-    elif found.pairs:
-        sentences.append(
-            f"{many(len(found.pairs), 'accepted pair ties', 'accepted pairs tie')} what "
-            f"{many(found.voices, 'record says', 'different records say')}. Records that say the same in standard form "
-            "need no pair: the best-known of them speaks for all."
-        )
+        if found.pairs:
+            sentences.append(
+                f"{many(len(found.pairs), 'pair ties', 'pairs tie')} it to records that name somebody in other words; these "
+                "belong to the account by their number anyway."
+            )
     if found.weakest:
         pair, parted = found.weakest.pair, found.weakest.parted
-        apart = f"{plain(str(parted[0]))}" if len(parted) == 1 else many(len(parted), "record", "records")
+        names = [plain(str(ref)) for ref in parted]
+        apart = " and ".join(names) if len(names) <= 2 else f"{names[0]} and {number(len(names) - 1)} more"
         sentences.append(
             f"The weakest link is {plain(str(pair.left))} – {plain(str(pair.right))}, {bits(pair.weight)} "
-            f"({odds(pair.weight)}): {pair.evidence}. Without pairs as weak as this one, {apart} would stand apart from "
+            f"({odds(pair.weight)}; {pair.evidence}). Without pairs as weak as this one, {apart} would stand apart from "
             f"the other {many(found.weakest.kept_count, 'record of a person', 'records of persons')}."
         )
     if found.by_number:
@@ -1050,9 +1073,11 @@ def _draw(found: AccountExplanation) -> _Drawing:
         spent += share
         x, y = middle_x + 1.5 * ring * cos(middle), middle_y + ring * sin(middle)
         side = 0.0 if is_alone else cos(middle)
-        anchor = "start" if side > 0.3 else "end" if side < -0.3 else "middle"
+        # Beside the record; where others hang on it, towards the middle.
+        anchor = "middle" if leaves[ref] else "start" if side > 0.3 else "end" if side < -0.3 else "middle"
         shift = 18 if anchor == "start" else -18 if anchor == "end" else 0
-        below = 4 if shift else 28 if sin(middle) > 0 or is_alone else -19
+        is_below = is_alone or (sin(middle) > 0) != bool(leaves[ref])
+        below = 4 if shift else 28 if is_below else -19
         node = _Node(ref, numbers.get(ref), x, y, True, anchor, x + shift, y + below)
         nodes[ref] = node
         span = 2 * pi if is_alone else min(2 * pi * share / sum(shares) * 1.1, pi * 0.9)

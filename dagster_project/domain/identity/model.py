@@ -24,8 +24,8 @@ from dagster_project.domain.identity.records import PROFILE
 
 SHIPPED_MODEL = Path(__file__).with_name("model.json")
 
-_RARE_RANK = 20_000
-"""A name that the reference lists do not hold is as rare as one of this rank."""
+_RARE_GIVEN_NAME_RANK, _RARE_FAMILY_NAME_RANK = 3_000, 20_000
+"""A name that the lists do not hold counts as one of this rank: rare among all, but perhaps common where it is at home."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ COMPARISONS = (
             ),
             Level(
                 "initial",
-                "(given_name_key_l is null or given_name_key_r is null) "
-                "and (starts_with(given_initials_l, given_initials_r) or starts_with(given_initials_r, given_initials_l)) "
+                "(given_name_key_l is null and starts_with(given_initials_r, given_initials_l)) "
+                "or (given_name_key_r is null and starts_with(given_initials_l, given_initials_r)) "
                 "or least(length(given_name_key_l), length(given_name_key_r)) between 2 and 4 "
                 "and (least(length(given_name_key_l), length(given_name_key_r)) = 2 "
                 "or not (is_known_given_name_l and is_known_given_name_r)) "
@@ -121,13 +121,13 @@ COMPARISONS = (
     ),
     Comparison(
         "family_name",
-        "family_name_key_l is null or family_name_key_r is null",
+        # Names that are swapped are counted once, as the given name's level.
+        f"family_name_key_l is null or family_name_key_r is null or ({_SWAPPED})",
         (
             Level("exact", "family_name_key_l = family_name_key_r", "one family name", "family_name_key"),
             Level(
                 "variant", "list_has_any(family_name_forms_l, family_name_forms_r)", "two forms of one family name"
             ),
-            Level("swapped", _SWAPPED, "given and family name swapped"),
             Level("typo", _close("family_name_key"), "family name misspelt"),
             Level(
                 "alike",
@@ -239,6 +239,12 @@ COMPARISONS = (
                 "and (length(street_key_l) >= 6 or postal_code_l is null or postal_code_r is null))",
                 "one address, written in two ways",
             ),
+            Level(
+                "other_street",
+                "(postal_code_l = postal_code_r or town_key_l = town_key_r) "
+                "and street_key_l is not null and street_key_r is not null",
+                "one town, another street",
+            ),
             Level("town", "postal_code_l = postal_code_r or town_key_l = town_key_r", "one town"),
             Level("different", "else", "another town"),
         ),
@@ -342,14 +348,14 @@ def write_term_frequencies(connection: DuckDBPyConnection) -> None:
         f"""
         create or replace temp table tf_family_name_key as
         select family_name_key,
-            0.0036 * pow(21.0 / (20 + coalesce(min(rank), {_RARE_RANK})), 0.85) as tf_family_name_key
+            0.0036 * pow(21.0 / (20 + coalesce(min(rank), {_RARE_FAMILY_NAME_RANK})), 0.85) as tf_family_name_key
         from (select distinct family_name_key from identity_profiles where family_name_key is not null)
         left join (select replace(words_of(name), ' ', '') as letters, rank from reference_family_names) as names
             on letters = family_name_key
         group by family_name_key;
         create or replace temp table tf_given_name_key as
         select given_name_key,
-            0.02 * pow(9.0 / (8 + coalesce(rank, {_RARE_RANK})), 1.3) as tf_given_name_key
+            0.02 * pow(9.0 / (8 + least(coalesce(rank, {_RARE_GIVEN_NAME_RANK}), {_RARE_GIVEN_NAME_RANK})), 1.3) as tf_given_name_key
         from (select distinct given_name_key from identity_profiles where given_name_key is not null)
         left join reference_given_letters on letters = given_name_key
         """

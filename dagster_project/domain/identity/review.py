@@ -1,8 +1,8 @@
 """Review: the pairs that a data steward should look at, as a sheet to fill in, and the filled sheet as a delivery.
 
-What belongs here: which pairs are worth a person's minute, the sheet, and what a delivery of ``identity_decisions`` must
-be so that the night takes it. What does not: what a decision does (``identifiers.py``, ``clustering.py``). The moment at
-which something is decided is given: nothing here looks at the clock.
+What belongs here: which pairs are worth a person's minute, the sheet, and what a delivery of ``identity_decisions``
+must be so that the night takes it. What does not: what a decision does (``identifiers.py``, ``clustering.py``). The
+moment at which something is decided is given: nothing here looks at the clock.
 
 A sheet holds personal data and stays with the steward. What goes into landing holds record numbers and verdicts only.
 """
@@ -41,6 +41,7 @@ IN_WORDS = {
     "weak_bridge": "they would be the only link between two groups of records, and a weak one",
     "given_name": "their given names differ, all else says one person",
     "birth_date": "their birth dates differ, all else says one person",
+    "household_only": "all that agrees is a household's, and the given name of one of them is only begun",
 }
 """The reasons of ``identity.edges`` that a steward can settle, as the sheet says them."""
 
@@ -96,15 +97,15 @@ def useful_pairs(
     ``analysts`` and ``restricted`` name the attached databases of a release; ``decided`` holds pairs of records (left
     feed and key, right feed and key) that somebody has decided since. Candidates are the pairs that are undecided, and
     those refused by a guard (``could_be_two_people``, ``conflict_inside``, ``weak_bridge``) or for a given name or a
-    birth date although all else weighs enough: a name that nobody bears, or two names and one birth date. Left out are
-    pairs within one account, and pairs of accounts of which a steward has decided any pair. Of a pair of accounts only
+    birth date although all else weighs enough: a name that nobody bears, two names and one birth date, a household with
+    an initial. Left out are pairs within one account, and pairs of accounts of which a steward has decided any pair. Of a pair of accounts only
     its most useful pair of records is shown.
 
     usefulness = nearness * stake
 
-    * nearness = 2 ** (-distance / 2), so that it halves every 2 bits. distance is the bits between the pair's weight and
-      the threshold; 1 where a guard refused, whatever the weight, for then the weights do not settle it; 6 where names
-      or dates contradict each other, for there the machine is mostly right.
+    * nearness = 2 ** (-distance / 2), so that it halves every 2 bits. distance is the bits between the pair's weight
+      and the threshold; 1 where a guard refused, whatever the weight, for then the weights do not settle it; 6 where
+      names or dates contradict each other or a name is only begun, for there the machine is mostly right.
     * stake = counted revenue of both accounts (never less than nought each) + 100 if one of them is in an audience + 1.
 
     Ties are broken by the records' feeds and keys. Keys that a spreadsheet would take for a formula are left out.
@@ -167,6 +168,8 @@ def useful_pairs(
                         gamma_given_name in ({_gammas("given_name", "unlike")})
                         or gamma_birth_date in ({_gammas("birth_date", "exact", "swapped", "close")})
                     ) then {_CONTRADICTION_BITS}
+                    when reason = 'household_only' and gamma_given_name in ({_gammas("given_name", "initial")})
+                        then {_CONTRADICTION_BITS}
                 end as distance
             from pairs
             where decision <> 'accepted' and rule <> 'decision' and left_key <> right_key
@@ -280,6 +283,11 @@ class Decision:
         return self.delivered_on or date.min, self.file.rsplit("/", 1)[-1], self.file
 
 
+def _decision(values: Mapping[str, str]) -> Decision:
+    given: dict[str, Any] = {name: values.get(name, "") for name in CONTRACT_COLUMNS}
+    return Decision(**given)
+
+
 def read_sheet(path: Path) -> tuple[list[Decision], int]:
     """The rows of a filled sheet that hold a decision, and how many do not. Values are trimmed and not checked.
 
@@ -309,7 +317,7 @@ def read_sheet(path: Path) -> tuple[list[Decision], int]:
     for line, row in enumerate(rows[1:], start=2):
         values = {name: row[place].strip() if place < len(row) else "" for name, place in places.items()}
         if values["decision"]:
-            decisions.append(Decision(**{**values, "decision": values["decision"].lower()}, line=line))
+            decisions.append(replace(_decision(values), decision=values["decision"].lower(), line=line))
         elif any(values.values()):
             empty += 1
     return decisions, empty
@@ -413,8 +421,8 @@ def _check_row(
         if all(record) and record not in known_records:
             complain(
                 f"{side}_id",
-                f"the release knows no record {record[1][:40]} of {record[0][:40]}; if a spreadsheet rewrote the number, "
-                "open the sheet with its columns as text.",
+                f"the release knows no record {record[1][:40]} of {record[0][:40]}; if a spreadsheet rewrote the "
+                "number, open the sheet with its columns as text.",
             )
     if decision.left_id and decision.records[0] == decision.records[1]:
         complain("right_id", "a record is compared with itself.")
@@ -424,7 +432,7 @@ def _check_row(
     for column, text in (("decided_by", decided_by), ("reason", decision.reason)):
         if _holds_personal_data(text):
             complain(column, "holds an e-mail address or a phone number; say it without.")
-    moments = {}
+    moments: dict[str, str] = {}
     for column, text in (("decided_at", decision.decided_at), ("revoked_at", decision.revoked_at)):
         at = _moment(text) if text else moment if column == "decided_at" else None
         if text and at is None:
@@ -432,7 +440,9 @@ def _check_row(
         elif at is not None and at >= datetime.combine(delivered_on + timedelta(days=1), time(), UTC):
             complain(column, f"lies after the day of delivery, {delivered_on}.")
         moments[column] = _written(at) if at else ""
-    return problems, replace(decision, decided_by=decided_by, **moments)
+    return problems, replace(
+        decision, decided_by=decided_by, decided_at=moments["decided_at"], revoked_at=moments["revoked_at"]
+    )
 
 
 def _contradictions(decisions: Sequence[Decision]) -> list[str]:
@@ -545,7 +555,11 @@ def delivered_decisions(
             f"select {columns} from read_parquet($1) where _rule is null and {mandatory} order by line", [str(path)]
         ).fetchall()
         for row in rows:
-            decision = replace(Decision(*row), delivered_on=delivery.delivered_on, file=delivery.file)
+            decision = replace(
+                _decision(dict(zip(CONTRACT_COLUMNS, row, strict=True))),
+                delivered_on=delivery.delivered_on,
+                file=delivery.file,
+            )
             counted = decisions.get(decision.decision_id)
             if counted is None or counted.rank <= decision.rank:
                 decisions[decision.decision_id] = decision

@@ -27,9 +27,9 @@ def _reaches(comparison: str, *levels: str) -> str:
 
 
 _GIVEN = _reaches("given_name", "exact", "variant", "swapped", "typo", "alike")
-_FAMILY = _reaches("family_name", "exact", "variant", "swapped", "typo")
+_FAMILY = f"({_reaches('family_name', 'exact', 'variant', 'typo')} or {_reaches('given_name', 'swapped')})"
 _PERSONAL = (
-    f"({_reaches('given_name', 'exact', 'variant', 'swapped', 'typo', 'alike', 'initial')}"
+    f"({_GIVEN}"
     f" or {_reaches('birth_date', 'exact', 'swapped', 'close')}"
     f" or {_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')})"
 )

@@ -131,9 +131,12 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
                 union all
                 select contact_id, 'phone', phone_key from identity_named where phone_key is not null
             ) as vals
-            join identity_placed using (contact_id)
+            join identity_placed as placed using (contact_id)
             join identity_keys as keys using (contact_id)
             semi join identity_founded using (component)
+            -- What a guest order says that came to its account by name and address alone may be somebody else's: a
+            -- present carries the name of who gets it and the e-mail of who pays.
+            where not (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule = 'similarity')
             group by type, value, component
         ),
         ranked as (
@@ -241,6 +244,29 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
     connection.execute(
         """
+        create or replace temp table identity_payers as
+        -- A guest order that name and address give to one account, and its e-mail or phone to one of another household: a
+        -- present. It belongs to who ordered it.
+        with held as (
+            select placed.contact_id, placed.component as receiver, holders.type, holders.component
+            from identity_placed as placed
+            join identity_named as named using (contact_id)
+            join identity_holders as holders
+                on (holders.type = 'email' and holders.value = named.email_key)
+                or (holders.type = 'phone' and holders.value = named.phone_key)
+            where placed.rule = 'similarity' and holders.component <> placed.component
+                and holders.from_at = timestamp '0001-01-01'
+        )
+        select held.contact_id, held.type, held.component
+        from held
+        left join household_components as givers on givers.node = held.component
+        left join household_components as receivers on receivers.node = held.receiver
+        where givers.component is distinct from receivers.component or givers.component is null
+        qualify row_number() over (partition by contact_id order by held.type, held.component) = 1
+        """
+    )
+    connection.execute(
+        """
         create or replace temp table identity_keyed as
         with found as (
             select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
@@ -257,8 +283,12 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
             where keys.feed = 'shop_orders'
             union all
             select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
-                placed.rule, placed.confidence, placed.component, true
-            from identity_keys as keys join identity_placed as placed using (contact_id)
+                coalesce(payers.type, placed.rule), coalesce(policies.confidence, placed.confidence),
+                coalesce(payers.component, placed.component), payers.component is null
+            from identity_keys as keys
+            join identity_placed as placed using (contact_id)
+            left join identity_payers as payers using (contact_id)
+            left join identity.identifier_policies as policies on policies.type = payers.type
             where keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
             union all
             select feed, feed_rank, record_id, seen_at, payment_token, rule, policies.confidence, component,

@@ -145,16 +145,23 @@ def guarded_union(
             profile = parent[profile]
         return profile
 
-    def excludes(one: int, other: int) -> bool:
-        """Whether two clusters (by their roots) cannot be one."""
-        if apart[one] & members[other] or hard[one] & members[other]:
-            return True
-        return bool(soft[one] & members[other]) and not pardoned[one] & members[other]
+    def are_two(one: int, other: int) -> bool:
+        """Whether two clusters (by their roots) are two people for certain."""
+        return bool(apart[one] & members[other] or hard[one] & members[other])
 
-    def has_rival(side: int, chosen: int, weight: float) -> bool:
-        rivals = {root(other) for other, fit in fits[side].items() if fit >= weight - rival_margin}
+    def excludes(one: int, other: int) -> bool:
+        """Whether two clusters cannot be one, as far as is known."""
+        return are_two(one, other) or (
+            bool(soft[one] & members[other]) and not pardoned[one] & members[other]
+        )
+
+    def has_rival(side: int, chosen: int, pair: Pair) -> bool:
+        # Who shares an e-mail with one and a mobile phone with the other shows that the two are one, rather than
+        # being torn between them; who shares nothing but name and address with both is torn.
+        exclude = are_two if pair.pardons else excludes
+        rivals = {root(other) for other, fit in fits[side].items() if fit >= pair.weight - rival_margin}
         return any(
-            rival not in (side, chosen) and excludes(rival, chosen) and not excludes(side, rival) for rival in rivals
+            rival not in (side, chosen) and exclude(rival, chosen) and not excludes(side, rival) for rival in rivals
         )
 
     refusals: dict[tuple[int, int], str] = {}
@@ -169,7 +176,7 @@ def guarded_union(
             pass
         elif excludes(one, other):
             reason = "conflict_inside"
-        elif has_rival(one, other, pair.weight) or has_rival(other, one, pair.weight):
+        elif has_rival(one, other, pair) or has_rival(other, one, pair):
             reason = "could_be_two_people"
         elif (
             min(len(members[one]), len(members[other])) >= 3

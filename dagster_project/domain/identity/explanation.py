@@ -1,11 +1,11 @@
 """Why these records are one account: read from a release, in words and as a page.
 
-What belongs here: reading one account (or one record that has none) out of a release's two databases, the weakest link,
-the masking of personal data, the sentences, the page. What does not: any judgement of who is who, which was made when the
-release was built, and who may look, which is the command's business.
+What belongs here: reading one account (or one record that has none) out of a release's two databases, the weakest
+link, the masking of personal data, the sentences, the page. What does not: any judgement of who is who, which was made
+when the release was built, and who may look, which is the command's business.
 
-Every query is filtered by the account's own records: the work grows with the account. DuckDB passes over the columns it
-filters, but no table is brought together with another as a whole.
+Every query is filtered by the account's own records: the work grows with the account. DuckDB passes over the columns
+that it filters, but no table is brought together with another as a whole.
 """
 
 import re
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import count
-from math import ceil, cos, inf, log10, pi, sin
+from math import cos, inf, log10, pi, sin
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the account. ``voice``: the record that speaks in pairs for all that say the same; None if it is bare.
+    """A record of the account. ``voice``: the record that speaks in pairs for all that say the same; None if bare.
 
     ``parent``: the record of the account whose number, e-mail or phone it carries, or that speaks for it.
     """
@@ -168,7 +168,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A pair that was not accepted, one end of which (``own``) is in the account; ``account_id``: whose the other is."""
+    """A pair that was not accepted, of which ``own`` is in the account; ``account_id``: whose ``other`` is."""
 
     pair: Pair
     own: Ref
@@ -211,10 +211,11 @@ class HouseholdMember:
 class AccountExplanation:
     """Everything that a release tells about one account.
 
-    ``pairs``: accepted, strongest first, and hold the account together; ``side_pairs``: accepted, but about somebody else,
-    such as who an order is delivered to; ``inside``: refused pairs within the account; ``elsewhere``: records of other
-    accounts that speak of this person; ``by_number``: records of persons that no pair ties to the rest; ``by_key``:
-    records that found the account though they name nobody, such as tickets with an e-mail that nobody else has.
+    ``pairs``: accepted, strongest first, and hold the account together; ``side_pairs``: accepted, but about somebody
+    else, such as who an order is delivered to; ``inside``: refused pairs within the account; ``elsewhere``: records of
+    other accounts that speak of this person; ``by_number``: records of persons that no pair ties to the rest;
+    ``by_key``: records that found the account though they name nobody, such as tickets with an e-mail that nobody else
+    has; ``voices``: how many different things its records of persons say.
     """
 
     account_id: str
@@ -298,7 +299,9 @@ def _find(connection: DuckDBPyConnection, asked: str) -> tuple[str | None, str |
             return None, None, record
         if _has_table(connection, "cocanal", "account", "transactions"):
             for (account_id,) in _rows(
-                connection, "select account_id from cocanal.account.transactions where feed = ? and record_id = ?", record
+                connection,
+                "select account_id from cocanal.account.transactions where feed = ? and record_id = ?",
+                record,
             ):
                 return account_id, None, record
         raise ExplanationError(
@@ -313,12 +316,15 @@ def _find(connection: DuckDBPyConnection, asked: str) -> tuple[str | None, str |
         return account_id, asked, None
     for (at,) in _rows(
         connection,
-        "select max(events.at) from cocanal.identity.account_events as events where account_id = ? and event = 'retired' having count(*) > 0",
+        """
+        select max(events.at) from cocanal.identity.account_events as events
+        where account_id = ? and event = 'retired' having count(*) > 0
+        """,
         [asked],
     ):
         raise ExplanationError(
-            f"The account {plain(asked)} was retired on {_FORMATS.day(at)}: this release has none of its records, and no "
-            "other account took them over."
+            f"The account {plain(asked)} was retired on {_FORMATS.day(at)}: this release has none of its records, and "
+            "no other account took them over."
         )
     raise ExplanationError(
         f"There is no account «{plain(asked)}» in this release, and no id of an earlier one leads to it. "
@@ -397,9 +403,7 @@ def _account(
         refusals=tuple(replace(refusal, account_id=owners.get(refusal.other)) for refusal in refusals),
         elsewhere={ref: owners.get(ref) for ref in sorted(graph.main - set(links)) if ref in outside},
         by_number=tuple(
-            ref
-            for ref, voice in sorted(voice_of.items())
-            if links[ref]["is_person_record"] and voice not in graph.main
+            ref for ref, voice in sorted(voice_of.items()) if links[ref]["is_person_record"] and voice not in graph.main
         ),
         by_key=tuple(ref for ref in sorted(links) if links[ref]["is_person_record"] and ref not in voice_of),
         household_id=household[0][0] if household else None,
@@ -530,8 +534,8 @@ class _Pairs:
         conditions = [f"{_SAYS[name]} = ?" for name in known] + [f"{_SAYS[name]} is null" for name in others]
         rows = _rows(
             self._connection,
-            f"select feed, record_id from restricted.identity.contacts where contact_id < ? and {' and '.join(conditions)} "
-            "order by contact_id limit 20",
+            "select feed, record_id from restricted.identity.contacts "
+            f"where contact_id < ? and {' and '.join(conditions)} order by contact_id limit 20",
             [before, *(said[name] for name in known)],
         )
         candidates = [Ref(*row) for row in rows]
@@ -738,11 +742,14 @@ def _anonymous(connection: DuckDBPyConnection, record: Ref) -> AnonymousExplanat
         if shared:
             reason, accounts = shared
             reasons.append(
-                f"Its {word} is held by {accounts} accounts ({SHARED_WORDS.get(reason, reason)}): it speaks for none of them."
+                f"Its {word} is held by {accounts} accounts ({SHARED_WORDS.get(reason, reason)}): "
+                "it speaks for none of them."
             )
         else:
             house = " others of a house may use it, such as a family's mailbox, or" if type_ == "email" else ""
-            reasons.append(f"Its {word} counts, and yet says nobody in particular:{house} a steward parted the record from it.")
+            reasons.append(
+                f"Its {word} counts, and yet says nobody in particular:{house} a steward parted the record from it."
+            )
         break
     if row["email_written"] is not None and row["email"] is None:
         reasons.append("What stands in its e-mail field is no e-mail.")
@@ -810,7 +817,7 @@ def _token_reason(connection: DuckDBPyConnection, token: str, seen_at: datetime)
     )
 
 
-# Masking ---------------------------------------------------------------------------------------------------------------
+# Masking --------------------------------------------------------------------------------------------------------------
 
 _DOTS = "•••••"
 
@@ -868,7 +875,7 @@ def mask_address(street: str, place: str, postcode: str) -> str:
     return ", ".join(shown)
 
 
-# Words -----------------------------------------------------------------------------------------------------------------
+# Words ----------------------------------------------------------------------------------------------------------------
 
 
 def number(value: float, decimals: int = 0) -> str:
@@ -923,7 +930,9 @@ def say_records(found: AccountExplanation) -> str:
 def say_way(found: AccountExplanation) -> str | None:
     """How the question led to the account, where it was not its id."""
     if found.redirected_from:
-        return f"{plain(found.redirected_from)} is an id of an earlier release; its records are now in {found.account_id}."
+        return (
+            f"{plain(found.redirected_from)} is an id of an earlier release; its records are now in {found.account_id}."
+        )
     if found.record:
         return f"The record {plain(str(found.record))} belongs to {found.account_id}."
     return None
@@ -937,15 +946,15 @@ def say_together(found: AccountExplanation) -> list[str]:
         rules = sorted({record.rule for record in found.records if record.ref in set(found.by_key)})
         what = " and ".join({"card": "card", "email": "e-mail", "phone": "phone"}.get(rule, rule) for rule in rules)
         sentences.append(
-            f"{many(len(found.by_key), 'record names nobody; its', 'records name nobody; their')} {what}, which no account "
-            "with a name holds, stands for somebody who is not known otherwise."
+            f"{many(len(found.by_key), 'record names nobody; its', 'records name nobody; their')} {what}, which no "
+            "account with a name holds, stands for somebody who is not known otherwise."
         )
     if found.voices > 1:
         ties = f"{many(len(found.pairs), 'accepted pair ties', 'accepted pairs tie')} " if found.pairs else ""
         sentences.append(
             f"Its records of persons say {number(found.voices)} different things. {ties}"
-            f"{'them together' if found.pairs else 'No pair ties them'}. Records that say the same in standard form need no "
-            "pair: the best-known of them speaks for all."
+            f"{'them together' if found.pairs else 'No pair ties them'}. Records that say the same in standard form "
+            "need no pair: the best-known of them speaks for all."
         )
     elif found.voices == 1:
         sentences.append(
@@ -955,8 +964,8 @@ def say_together(found: AccountExplanation) -> list[str]:
         )
         if found.pairs:
             sentences.append(
-                f"{many(len(found.pairs), 'pair ties', 'pairs tie')} it to records that name somebody in other words; these "
-                "belong to the account by their number anyway."
+                f"{many(len(found.pairs), 'pair ties', 'pairs tie')} it to records that name somebody in other words; "
+                "these belong to the account by their number anyway."
             )
     if found.weakest:
         pair, parted = found.weakest.pair, found.weakest.parted
@@ -964,18 +973,18 @@ def say_together(found: AccountExplanation) -> list[str]:
         apart = " and ".join(names) if len(names) <= 2 else f"{names[0]} and {number(len(names) - 1)} more"
         sentences.append(
             f"The weakest link is {plain(str(pair.left))} – {plain(str(pair.right))}, {bits(pair.weight)} "
-            f"({odds(pair.weight)}; {pair.evidence}). Without pairs as weak as this one, {apart} would stand apart from "
-            f"the other {many(found.weakest.kept_count, 'record of a person', 'records of persons')}."
+            f"({odds(pair.weight)}; {pair.evidence}). Without pairs as weak as this one, {apart} would stand apart "
+            f"from the other {many(found.weakest.kept_count, 'record of a person', 'records of persons')}."
         )
     if found.by_number:
         sentences.append(
-            f"{many(len(found.by_number), 'record', 'records')} of a person no pair ties to the rest: the number that they "
-            "carry does, or a record that this page does not know."
+            f"{many(len(found.by_number), 'record', 'records')} of a person no pair ties to the rest: the number that "
+            "they carry does, or a record that this page does not know."
         )
     if found.elsewhere:
         sentences.append(
-            f"{many(len(found.elsewhere), 'record', 'records')} of other accounts also speak of this person, such as an "
-            "order that somebody else placed; they stay where their number says."
+            f"{many(len(found.elsewhere), 'record', 'records')} of other accounts also speak of this person, such as "
+            "an order that somebody else placed; they stay where their number says."
         )
     if found.side_pairs:
         sentences.append(
@@ -984,8 +993,8 @@ def say_together(found: AccountExplanation) -> list[str]:
         )
     if found.inside:
         sentences.append(
-            f"{many(len(found.inside), 'pair', 'pairs')} within the account would not have been enough alone; other pairs "
-            "tie these records."
+            f"{many(len(found.inside), 'pair', 'pairs')} within the account would not have been enough alone; other "
+            "pairs tie these records."
         )
     return sentences
 
@@ -995,7 +1004,9 @@ def say_event(event: Event, account_id: str) -> str:
     day, other = _FORMATS.day(event.at), event.other_account_id
     cause = f": {plain(event.cause)}" if event.cause else ""
     if event.account_id != account_id:
-        said = {"merged": "was merged into this account", "split": "was split from this account"}.get(event.event, event.event)
+        said = {"merged": "was merged into this account", "split": "was split from this account"}.get(
+            event.event, event.event
+        )
         return f"{day}  {event.account_id} {said}{cause}"
     said = {
         "created": "created",
@@ -1012,7 +1023,7 @@ def say_decision(pair: Pair) -> str:
     return f"{plain(str(pair.left))} and {plain(str(pair.right))} are {word}."
 
 
-# The page --------------------------------------------------------------------------------------------------------------
+# The page -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1040,8 +1051,9 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Drawing:
+    top: float
     width: int
-    height: int
+    height: float
     nodes: list[_Node] = field(default_factory=list)
     lines: list[_Line] = field(default_factory=list)
     left_out: int = 0
@@ -1063,18 +1075,17 @@ def _draw(found: AccountExplanation) -> _Drawing:
     shares = [1 + len(leaves[ref]) * 0.42 for ref in heads]
     is_alone = len(heads) == 1
     ring = 0.0 if is_alone else min(150.0, 74 + 9 * len(heads))
-    width, height = 860, int(2 * (ring + 108))
-    middle_x, middle_y = width / 2, height / 2
+    width = 860
     nodes: dict[Ref, _Node] = {}
     spent = 0.0
     lines = []
     for ref, share in zip(heads, shares, strict=True):
         middle = -pi / 2 + 2 * pi * (spent + share / 2) / sum(shares)
         spent += share
-        x, y = middle_x + 1.5 * ring * cos(middle), middle_y + ring * sin(middle)
+        x, y = width / 2 + 1.5 * ring * cos(middle), ring * sin(middle)
         side = 0.0 if is_alone else cos(middle)
         # Beside the record; where others hang on it, towards the middle.
-        anchor = "middle" if leaves[ref] else "start" if side > 0.3 else "end" if side < -0.3 else "middle"
+        anchor = "middle" if leaves[ref] else "start" if side > 0.12 else "end" if side < -0.12 else "middle"
         shift = 18 if anchor == "start" else -18 if anchor == "end" else 0
         is_below = is_alone or (sin(middle) > 0) != bool(leaves[ref])
         below = 4 if shift else 28 if is_below else -19
@@ -1093,7 +1104,9 @@ def _draw(found: AccountExplanation) -> _Drawing:
             lines.append(_Line(nodes[pair.left], nodes[pair.right], pair.weight, kind))
     lines.sort(key=lambda line: ("leaf", "pair", "tree", "weakest").index(line.kind))
     drawn = sum(node.number is not None for node in nodes.values())
-    return _Drawing(width, height, list(nodes.values()), lines, found.record_count - drawn)
+    top = min((node.y for node in nodes.values()), default=0) - 42
+    height = max((node.y for node in nodes.values()), default=0) + 42 - top
+    return _Drawing(top, width, height, list(nodes.values()), lines, found.record_count - drawn)
 
 
 def _along_the_tree(refs: Sequence[Ref], pairs: Sequence[Pair]) -> list[Ref]:
@@ -1134,7 +1147,7 @@ class _Waterfall:
     total: _Bar
 
 
-_WATERFALL_LEFT, _WATERFALL_WIDTH = 208, 190
+_WATERFALL_LEFT, _WATERFALL_WIDTH = 238, 184
 
 
 def _waterfalls(pairs: Sequence[Pair]) -> list[_Waterfall]:
@@ -1180,7 +1193,8 @@ def render_page(found: AccountExplanation, *, release_id: str) -> str:
         "decision": say_decision,
     }
     weighed = sorted(
-        (pair for pair in found.pairs if pair.weight is not None), key=lambda pair: (pair.strength, pair.left, pair.right)
+        (pair for pair in found.pairs if pair.weight is not None),
+        key=lambda pair: (pair.strength, pair.left, pair.right),
     )
     if found.weakest and found.weakest.pair in weighed:
         weighed.remove(found.weakest.pair)
@@ -1203,7 +1217,6 @@ def render_page(found: AccountExplanation, *, release_id: str) -> str:
         pair_words=PAIR_WORDS,
         household_words=HOUSEHOLD_WORDS,
         mates=[member for member in found.household if member.account_id != found.account_id],
-        ceil=ceil,
     )
 
 
@@ -1212,9 +1225,7 @@ def _rows(connection: DuckDBPyConnection, query: str, values: Ref | Sequence[Any
     return connection.execute(query, parameters).fetchall()
 
 
-def _dicts(
-    connection: DuckDBPyConnection, query: str, values: Ref | Sequence[Any] = ()
-) -> list[dict[str, Any]]:
+def _dicts(connection: DuckDBPyConnection, query: str, values: Ref | Sequence[Any] = ()) -> list[dict[str, Any]]:
     parameters = [values.feed, values.record_id] if isinstance(values, Ref) else list(values)
     result = connection.execute(query, parameters)
     names = [column[0] for column in result.description]

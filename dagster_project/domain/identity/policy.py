@@ -51,6 +51,7 @@ class Policy:
     over_represented_names: int
     over_represented_share: float
     max_age_years: int
+    min_age_years: int
     household_max_accounts: int
     household_mailboxes: str
 
@@ -92,6 +93,7 @@ def read_policy(path: Path = POLICY_FILE) -> Policy:
         over_represented_names=node["birth_dates"]["over_represented_names"],
         over_represented_share=node["birth_dates"]["over_represented_share"],
         max_age_years=node["birth_dates"]["max_age_years"],
+        min_age_years=node["birth_dates"]["min_age_years"],
         household_max_accounts=node["households"]["max_accounts"],
         household_mailboxes="|".join(node["households"]["mailboxes"]),
     )

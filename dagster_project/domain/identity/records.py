@@ -131,8 +131,8 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
 def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
     """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
 
-    A birth date that is a default, lies in the future or makes a person older than the policy allows has no key: it
-    neither joins nor separates.
+    A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the day
+    on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
     """
     standard_forms.create_macros(connection)
     block = ", ".join(f"blocks.{name}" for name in _BLOCK)
@@ -141,15 +141,32 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         create or replace temp table identity_written as
         with written as (
             select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at,
-                -- The whole name in the first field: its last word is taken for the family name.
-                blocks.last_name is null and regexp_matches(trim(blocks.first_name), '\\S\\s+\\S') as is_whole
+                nullif(trim(regexp_replace(blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '')
+                    as given,
+                case when regexp_matches(blocks.last_name, '\\p{{L}}') then
+                    nullif(trim(regexp_replace(
+                        blocks.last_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') end as family
             from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
         )
-        select * exclude (is_whole),
-            case when is_whole then regexp_extract(trim(first_name), '^(.*\\S)\\s+\\S+$', 1) else first_name end
-                as given_as_read,
-            case when is_whole then regexp_extract(trim(first_name), '\\s(\\S+)$', 1) else last_name end
-                as family_as_read
+        -- The whole name in one field: of the first field the last word is the family name, of the last field the first
+        -- word is the given name.
+        select * exclude (given, family),
+            case
+                when family is null and regexp_matches(given, '\\S\\s+\\S')
+                    then regexp_extract(given, '^(.*\\S)\\s+\\S+$', 1)
+                when given is null and regexp_matches(family, '\\S\\s+\\S')
+                    and (last_name is distinct from family or first_name is not null)
+                    then regexp_extract(family, '^(\\S+)\\s', 1)
+                else given
+            end as given_as_read,
+            case
+                when family is null and regexp_matches(given, '\\S\\s+\\S')
+                    then regexp_extract(given, '\\s(\\S+)$', 1)
+                when given is null and regexp_matches(family, '\\S\\s+\\S')
+                    and (last_name is distinct from family or first_name is not null)
+                    then regexp_extract(family, '\\s(.*)$', 1)
+                else family
+            end as family_as_read
         from written
         """
     )
@@ -177,7 +194,7 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
             from dates
             where birth_date not in ({defaults})
                 and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
-                and date '{as_of.isoformat()}'
+                and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
                 and not (
                     names >= {policy.over_represented_names}
                     and names > {policy.over_represented_share} * (select sum(names) from dates)

@@ -22,7 +22,8 @@ _MOJIBAKE = {
     "Ã\u0089": "e", "Ã\u0088": "e", "Ã\u0087": "c", "Å“": "oe", "Å\u0093": "oe", "â€™": "'",
 }  # fmt: skip
 _DOUBLES = "bb cc dd ff gg ll mm nn pp rr ss tt zz aa ee ii oo uu".split()
-_TITLES = "mme|mlle|melle|mr|mrs|m|monsieur|madame|mademoiselle|dr|docteur|maitre"
+TITLES = "mme|mlle|melle|mr|mrs|m[.]|monsieur|madame|mademoiselle|dr|docteur|maitre"
+"""What stands before a name and is none (RE2, any case); a bare M is an initial, M. is not."""
 _PARTICLES = (
     "de la|de l|de los|de las|de|du|des|d|dos|das|do|da|di|van der|van den|van de|van|von|le|la|les|l|el|al|ben|bin|ibn"
 )
@@ -113,7 +114,7 @@ def write_given_names(connection: DuckDBPyConnection, source: str) -> None:
         create or replace temp table identity_given_names as
         with written as (
             select first_name,
-                nullif(regexp_replace(words_of(first_name), '^({_TITLES}) (\\p{{L}}{{2,}})', '\\2'), '') as words
+                nullif(words_of(first_name), '') as words
             from (select distinct first_name from {source} where first_name is not null)
         ),
         parted as (
@@ -172,7 +173,7 @@ def write_family_names(connection: DuckDBPyConnection, source: str) -> None:
         create or replace temp table identity_family_names as
         with written as (
             select last_name, regexp_replace(
-                regexp_replace(words_of(last_name), '^({_TITLES}) (\\p{{L}}{{2,}})', '\\2'),
+                words_of(last_name),
                 '^(.{{2,}}) ({_PARTICLES})$', '\\2 \\1'
             ) as words
             from (select distinct last_name from {source} where last_name is not null)

@@ -44,6 +44,11 @@ _GENERATIONS = (
     f"({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')} and gamma_birth_date = -1"
     f" and {_reaches('email', 'different')} and {_reaches('phone', 'different')})"
 )
+# Everything but a given name that nobody bears.
+_NEARLY_ALL = (
+    f"({_FAMILY} and {_reaches('birth_date', 'exact')}"
+    f" and ({_reaches('email', 'exact')} or {_reaches('phone', 'mobile')}))"
+)
 # One name at one address: another date of the same generation is a slip.
 _ONE_NAME_AT_HOME = f"({_GIVEN} and {_FAMILY} and {_reaches('address', 'exact', 'close')})"
 
@@ -86,7 +91,7 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
             select *,
                 case
                     when {_any_of(model.two_people)} then 2
-                    when {_any_of(model.perhaps_two, leaving_out="birth_date")} then 1
+                    when {_any_of(model.perhaps_two, leaving_out="birth_date")} and not {_NEARLY_ALL} then 1
                     when {dates} and not {_ONE_NAME_AT_HOME} and not {_PARDONS} then 1
                     when {model.tells_generations} and {_GENERATIONS} and declared is null and not {_PARDONS} then 1
                     else 0

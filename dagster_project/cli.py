@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dagster_project.explain_cli import explain
 from dagster_project.identity_cli import app as identity_app
 from dagster_project.settings import Settings, SettingsError, is_home_named, load_settings, parse_day
 
@@ -34,6 +35,7 @@ release_app = typer.Typer(no_args_is_help=True, help="List the releases, or go b
 app.add_typer(landing_app, name="landing")
 app.add_typer(identity_app, name="identity")
 app.add_typer(release_app, name="release")
+app.command()(explain)
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False)

@@ -976,6 +976,8 @@ def say_together(found: AccountExplanation) -> list[str]:
             f"({odds(pair.weight)}; {pair.evidence}). Without pairs as weak as this one, {apart} would stand apart "
             f"from the other {many(found.weakest.kept_count, 'record of a person', 'records of persons')}."
         )
+        if any(other.strength < pair.strength for other in found.pairs):
+            sentences.append("Pairs that are lighter still tie only what stronger pairs, taken together, tie anyway.")
     if found.by_number:
         sentences.append(
             f"{many(len(found.by_number), 'record', 'records')} of a person no pair ties to the rest: the number that "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_RECORDS = 30
 SHOWN_PAIRS = 15
+_LOG = "access.log"
 
 
 def explain(
@@ -90,8 +91,9 @@ def explain(
                 _own_folder(folder)
             _write_privately(target, render_page(found, release_id=release.release_id))
         except OSError as error:
+            blocked = folder / _LOG if str(error.filename).endswith(_LOG) else target
             complaints.print(
-                f"{error.filename or target} cannot be written: {error.strerror}. Nothing is shown.",
+                f"{blocked} cannot be written: {error.strerror}. Nothing is shown.",
                 style="red",
                 markup=False,
                 soft_wrap=True,
@@ -158,7 +160,7 @@ def _log_access(folder: Path, account_id: str, reason: str) -> None:
         "account": account_id,
         "because": reason,
     }
-    handle = os.open(folder / "access.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    handle = os.open(folder / _LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), 0o600)
         stream.write(json.dumps(line, ensure_ascii=False) + "\n")

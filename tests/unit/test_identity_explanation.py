@@ -315,6 +315,9 @@ def test_what_is_not_there_is_a_sentence_and_exit_code_2(home, asked):
 
 def test_no_release_and_no_reason_are_wrong_use(home, tmp_path):
     assert call(tmp_path, "A1")[0] == 2
+    code, output = call(home, "shop_customers:C1", "--html", str(tmp_path / "nowhere" / "page.html"))
+    assert code == 2
+    assert "page.html cannot be written" in text(output)
     assert call(home, "shop_customers:C1", "--release", "20200101T000000Z")[0] == 2
     for words in (["--show-personal-data"], ["--because", "curious"], ["--show-personal-data", "--because", " "]):
         code, output = call(home, "shop_customers:C1", *words)

@@ -965,7 +965,7 @@ def say_together(found: AccountExplanation) -> list[str]:
         if found.pairs:
             sentences.append(
                 f"{many(len(found.pairs), 'pair ties', 'pairs tie')} it to records that name somebody in other words; "
-                "these belong to the account by their number anyway."
+                "these belong to the account by their number or e-mail anyway."
             )
     if found.weakest:
         pair, parted = found.weakest.pair, found.weakest.parted
@@ -986,7 +986,7 @@ def say_together(found: AccountExplanation) -> list[str]:
     if found.elsewhere:
         sentences.append(
             f"{many(len(found.elsewhere), 'record', 'records')} of other accounts also speak of this person, such as "
-            "an order that somebody else placed; they stay where their number says."
+            "an order that somebody else placed; they stay where their number or e-mail says."
         )
     if found.side_pairs:
         sentences.append(

@@ -246,23 +246,40 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         """
         create or replace temp table identity_payers as
         -- A guest order that name and address give to one account, and its e-mail or phone to one of another household: a
-        -- present. It belongs to who ordered it.
-        with held as (
-            select placed.contact_id, placed.component as receiver, holders.type, holders.component
-            from identity_placed as placed
-            join identity_named as named using (contact_id)
-            join identity_holders as holders
-                on (holders.type = 'email' and holders.value = named.email_key)
-                or (holders.type = 'phone' and holders.value = named.phone_key)
-            where placed.rule = 'similarity' and holders.component <> placed.component
-                and holders.from_at = timestamp '0001-01-01'
+        -- present. It belongs to who ordered it: of those who hold the e-mail, who said so most often.
+        with presents as (
+            select contact_id, component as receiver, type, value
+            from identity_placed
+            join (
+                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
+                union all
+                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
+            ) as vals using (contact_id)
+            where rule = 'similarity'
+        ),
+        holders as (
+            select vals.type, vals.value, placed.component, count(*) as contacts
+            from (
+                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
+                union all
+                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
+            ) as vals
+            semi join presents using (type, value)
+            join identity_placed as placed using (contact_id)
+            semi join identity_founded using (component)
+            where placed.rule <> 'similarity'
+            group by all
         )
-        select held.contact_id, held.type, held.component
-        from held
-        left join household_components as givers on givers.node = held.component
-        left join household_components as receivers on receivers.node = held.receiver
-        where givers.component is distinct from receivers.component or givers.component is null
-        qualify row_number() over (partition by contact_id order by held.type, held.component) = 1
+        select presents.contact_id, presents.type, holders.component
+        from presents
+        join holders using (type, value)
+        left join household_components as givers on givers.node = holders.component
+        left join household_components as receivers on receivers.node = presents.receiver
+        where holders.component <> presents.receiver
+            and (givers.component is distinct from receivers.component or givers.component is null)
+        qualify row_number() over (
+            partition by contact_id order by presents.type, holders.contacts desc, holders.component
+        ) = 1
         """
     )
     connection.execute(

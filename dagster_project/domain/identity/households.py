@@ -18,9 +18,16 @@ def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
         create or replace temp table household_shares as
         with people as (
             select distinct labels.component, house_number, street_key, coalesce(postal_code, town_key) as town,
-                family_name_forms, email_key, phone_key, is_mobile
+                family_name_forms, is_mobile,
+                -- A present carries the e-mail of who pays: those two need not live together.
+                case when presents.profile_id is null then email_key end as email_key,
+                case when presents.profile_id is null then phone_key end as phone_key
             from identity_profiles
             join identity_labels as labels using (profile_id)
+            left join (
+                select profile_id from identity_profile_contacts join identity_placed using (contact_id)
+                group by profile_id having bool_and(rule = 'similarity')
+            ) as presents using (profile_id)
             semi join identity_founded as founded on founded.component = labels.component
         ),
         shares as (

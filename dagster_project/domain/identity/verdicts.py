@@ -96,7 +96,7 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
                     when {model.tells_generations} and {_GENERATIONS} and declared is null and not {_PARDONS} then 1
                     else 0
                 end as conflict,
-                {_PARDONS} as pardons,
+                ({_PARDONS} or {_NEARLY_ALL}) as pardons,
                 coalesce({_PERSONAL} or declared is not null, false) as is_personal
             from weighed
         )

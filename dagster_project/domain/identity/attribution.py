@@ -21,6 +21,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     transaction to nobody, unless they held it one after the other.
     """
     _place_contacts(connection, policy)
+    _find_presents(connection)
     _find_holders(connection, policy)
     find_households(connection, policy)
     _key_records(connection, policy)
@@ -72,6 +73,65 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
 
 
+def _find_presents(connection: DuckDBPyConnection) -> None:
+    """``identity_presents``: (contact_id, type, component): guest orders that somebody else paid for, and who.
+
+    A present carries the name and address of who gets it and the e-mail or phone of who pays. So: a guest order whose
+    e-mail or phone another cluster carries, under other given names and at other addresses, and more often. It belongs
+    to who ordered it, and it tells nothing of who holds the e-mail.
+    """
+    connection.execute(
+        """
+        create or replace temp table identity_presents as
+        with said as (
+            select named.contact_id, placed.component, placed.rule, named.feed, named.customer_id, named.given_word_forms,
+                named.street_key, named.house_number, type, value
+            from identity_named as named
+            join identity_placed as placed using (contact_id)
+            join (
+                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
+                union all
+                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
+            ) as vals using (contact_id)
+        ),
+        own as (
+            select distinct component from said where feed <> 'shop_orders' or customer_id is not null
+        ),
+        candidates as (
+            select said.contact_id, said.component, said.type, said.value, given_word_forms, street_key, house_number
+            from said left join own using (component)
+            where feed = 'shop_orders' and customer_id is null and street_key is not null
+                and given_word_forms is not null and (said.rule = 'similarity' or own.component is null)
+        ),
+        holders as (
+            select type, value, component, count(*) as contacts, flatten(list(coalesce(given_word_forms, []))) as forms
+            from said semi join candidates using (type, value)
+            where rule is distinct from 'similarity'
+            group by all
+        ),
+        homes as (
+            select component, list(distinct coalesce(house_number, '') || street_key) as addresses
+            from said semi join holders using (component)
+            where street_key is not null group by component
+        ),
+        weights as (
+            select type, value, component, count(*) as contacts from candidates group by all
+        )
+        select candidates.contact_id, candidates.type, holders.component
+        from candidates
+        join weights using (type, value, component)
+        join holders on holders.type = candidates.type and holders.value = candidates.value
+            and holders.component <> candidates.component and holders.contacts > weights.contacts
+        join homes on homes.component = holders.component
+        where not list_contains(homes.addresses, coalesce(house_number, '') || street_key)
+            and len(holders.forms) > 0 and not list_has_any(holders.forms, given_word_forms)
+        qualify row_number() over (
+            partition by contact_id order by candidates.type, holders.contacts desc, holders.component
+        ) = 1
+        """
+    )
+
+
 def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
     """``identity_holders``: (type, value, component, from_at): whom a bare card, e-mail or phone stands for from then on.
 
@@ -84,7 +144,8 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         select placed.component
         from identity_keys as keys join identity_placed as placed using (contact_id)
         where keys.feed in ('shop_customers', 'loyalty_members')
-            or (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null)
+            or (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
+                and keys.contact_id not in (select contact_id from identity_presents))
         group by placed.component
         """
     )
@@ -134,9 +195,7 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
             join identity_placed as placed using (contact_id)
             join identity_keys as keys using (contact_id)
             semi join identity_founded using (component)
-            -- What a guest order says that came to its account by name and address alone may be somebody else's: a
-            -- present carries the name of who gets it and the e-mail of who pays.
-            where not (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule = 'similarity')
+            anti join identity_presents as presents on presents.contact_id = vals.contact_id
             group by type, value, component
         ),
         ranked as (
@@ -244,46 +303,6 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
     connection.execute(
         """
-        create or replace temp table identity_payers as
-        -- A guest order that name and address give to one account, and its e-mail or phone to one of another household: a
-        -- present. It belongs to who ordered it: of those who hold the e-mail, who said so most often.
-        with presents as (
-            select contact_id, component as receiver, type, value
-            from identity_placed
-            join (
-                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
-                union all
-                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
-            ) as vals using (contact_id)
-            where rule = 'similarity'
-        ),
-        holders as (
-            select vals.type, vals.value, placed.component, count(*) as contacts
-            from (
-                select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
-                union all
-                select contact_id, 'phone', phone_key from identity_named where phone_key is not null
-            ) as vals
-            semi join presents using (type, value)
-            join identity_placed as placed using (contact_id)
-            semi join identity_founded using (component)
-            where placed.rule <> 'similarity'
-            group by all
-        )
-        select presents.contact_id, presents.type, holders.component
-        from presents
-        join holders using (type, value)
-        left join household_components as givers on givers.node = holders.component
-        left join household_components as receivers on receivers.node = presents.receiver
-        where holders.component <> presents.receiver
-            and (givers.component is distinct from receivers.component or givers.component is null)
-        qualify row_number() over (
-            partition by contact_id order by presents.type, holders.contacts desc, holders.component
-        ) = 1
-        """
-    )
-    connection.execute(
-        """
         create or replace temp table identity_keyed as
         with found as (
             select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
@@ -304,7 +323,7 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
                 coalesce(payers.component, placed.component), payers.component is null
             from identity_keys as keys
             join identity_placed as placed using (contact_id)
-            left join identity_payers as payers using (contact_id)
+            left join identity_presents as payers using (contact_id)
             left join identity.identifier_policies as policies on policies.type = payers.type
             where keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
             union all

@@ -25,8 +25,7 @@ def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
             from identity_profiles
             join identity_labels as labels using (profile_id)
             left join (
-                select profile_id from identity_profile_contacts join identity_placed using (contact_id)
-                group by profile_id having bool_and(rule = 'similarity')
+                select distinct profile_id from identity_profile_contacts semi join identity_presents using (contact_id)
             ) as presents using (profile_id)
             semi join identity_founded as founded on founded.component = labels.component
         ),

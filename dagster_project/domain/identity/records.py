@@ -65,7 +65,8 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
     """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
 
     Reads ``staging.stg_*`` of the four feeds that speak of people, and ``identity_decisions_in_force``: a record that a
-    steward declared different from another keeps a block of its own, whatever it says.
+    steward declared different from another keeps a block of its own, whatever it says. A ticket never shares its block
+    with the card that it shows, of which nothing else may be known.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
@@ -94,7 +95,7 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
             spoken.*,
             case
                 when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
-                    then hash({block}, parted.record_id)
+                    then hash({block}, feed = 'pos_tickets', parted.feed, parted.record_id)
             end as block
         from spoken
         left join parted using (feed, record_id)
@@ -258,7 +259,7 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
                             and (birth_key is not null or (street_key is not null and house_number is not null))),
                         false
                     ) then feed || '|' || record_id end,
-                    different.record_id
+                    different.feed, different.record_id
                 ) as content
             from identity_named
             left join (

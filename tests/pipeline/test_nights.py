@@ -16,6 +16,7 @@ from dagster_project.domain import release
 _NOT_COMPARED = {"line", "sha256"}
 _ABOUT_NIGHTS = {
     "identity.account_events",
+    "identity.account_link_history",
     "identity.account_redirects",
     "segment.drift",
     "release.info",

@@ -16,6 +16,9 @@ from duckdb import DuckDBPyConnection
 from dagster_project.domain.identity.clustering import count_rows
 
 _HISTORY = {
+    "account_link_history": (
+        "feed varchar, record_id varchar, account_id varchar, until_on date, next_account_id varchar, run_id varchar"
+    ),
     "account_links": "feed varchar, record_id varchar, account_id varchar, is_person_record boolean",
     "anchors": "account_id varchar, anchor_key varchar",
     "account_redirects": "old_account_id varchar, account_id varchar",
@@ -23,30 +26,48 @@ _HISTORY = {
         'account_id varchar, event varchar, other_account_id varchar, "at" date, run_id varchar, cause varchar'
     ),
 }
+_LATER = frozenset({"account_link_history"})
+"""What earlier versions of the code did not write: empty where the last release does not have it."""
 
 
 def read_history(connection: DuckDBPyConnection, previous: Path | None) -> None:
     """Copy what the last release says of ids into the temp tables ``last_<table>``; all empty without a release.
 
-    Raises duckdb.Error where ``previous`` is not a release's database.
+    ``last_anonymous`` (feed, record_id) are the orders and tickets that had no account in it. Raises duckdb.Error where
+    ``previous`` is not a release's database.
     """
     if previous is not None:
         connection.execute(f"attach '{str(previous).replace(chr(39), chr(39) * 2)}' as last_release (read_only)")
     try:
+        present = set(
+            connection.execute(
+                "select schema_name, table_name from duckdb_tables() where database_name = 'last_release'"
+            ).fetchall()
+        )
         for table, columns in _HISTORY.items():
             connection.execute(f"create or replace temp table last_{table} ({columns})")
-            if previous is not None:
+            if previous is not None and (("identity", table) in present or table not in _LATER):
                 names = ", ".join(column.split()[0] for column in columns.split(", "))
                 connection.execute(f"insert into last_{table} select {names} from last_release.identity.{table}")
+        connection.execute("create or replace temp table last_anonymous (feed varchar, record_id varchar)")
+        if ("account", "transactions") in present:
+            connection.execute(
+                """
+                insert into last_anonymous
+                select feed, record_id from last_release.account.transactions
+                anti join last_account_links using (feed, record_id)
+                where feed in ('shop_orders', 'pos_tickets')
+                """
+            )
     finally:
         if previous is not None:
             connection.execute("detach last_release")
 
 
 def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -> None:
-    """Write ``identity.anchors``, ``account_links``, ``account_events`` and ``account_redirects``.
+    """Write ``identity.anchors``, ``account_links`` and their history, ``account_events``, ``account_redirects``.
 
-    Reads ``identity_attributed`` and the ``last_*`` tables.
+    Reads ``identity_attributed``, the profiles, the edges and the ``last_*`` tables.
     """
     connection.execute(
         """
@@ -94,7 +115,40 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -
         from identity_attributed join identity_names using (component)
         """
     )
+    _close_links(connection, as_of, run_id)
     _write_events(connection, as_of, run_id)
+
+
+def _close_links(connection: DuckDBPyConnection, as_of: date, run_id: str) -> None:
+    """One row per record and period in an account that has ended: it grows with what changes, not with the history.
+
+    A period ends where the record goes to another account, be it by a merge, or has none any more. A record that was
+    known without an account and now has one ends a period of its own, with no account in it. A record's first account
+    begins with the record and needs no row.
+    """
+    connection.execute(
+        f"""
+        create or replace table identity.account_link_history as
+        with ended as (
+            select last.feed, last.record_id, last.account_id, links.account_id as next_account_id
+            from last_account_links as last left join identity.account_links as links using (feed, record_id)
+            where links.account_id is distinct from last.account_id
+            union all
+            select links.feed, links.record_id, null, links.account_id
+            from identity.account_links as links
+            semi join (
+                select feed, record_id from last_anonymous
+                union select feed, record_id from last_account_link_history
+            ) as known using (feed, record_id)
+            anti join last_account_links using (feed, record_id)
+        )
+        select feed, record_id, account_id, until_on, next_account_id, run_id from last_account_link_history
+        union all
+        select feed, record_id, account_id, date '{as_of.isoformat()}', next_account_id, ? from ended
+        order by until_on, run_id, feed, record_id
+        """,
+        [run_id],
+    )
 
 
 def _take_over_ids(connection: DuckDBPyConnection) -> None:
@@ -157,8 +211,9 @@ def _give_new_ids(connection: DuckDBPyConnection) -> None:
 def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> None:
     """``merged``: an old account whose records went to another. ``retired``: one of which no record is left.
 
-    ``split``: a new account whose records were another's. ``created``: all other new accounts. A merge names an
-    accepted pair that bridges the two, a split the refused one, where there is one.
+    ``split``: a new account whose records were another's. ``created``: all other new accounts. A merge names the
+    strongest accepted pair that bridges the two, or two of their records that now say the same; a split the strongest
+    refused pair, where there is one. A steward's pair goes before all.
     """
     connection.execute(
         """
@@ -199,25 +254,48 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             union select other_account_id from identity_changes where event in ('merged', 'split')
         ),
         accounts as (
-            -- The account that a record has or had, where that account is one of a merge or split.
-            select feed, record_id, account_id from last_account_links semi join moved using (account_id)
-            union
-            select feed, record_id, account_id from identity.account_links semi join moved using (account_id)
+            -- Two accounts meet where a record was (a new one: is) in the one and another in the other; they part where
+            -- their records are now.
+            select 'accepted' as decision, feed, record_id, account_id from last_account_links semi join moved
+                using (account_id)
+            union all
+            select 'accepted', feed, record_id, account_id from identity.account_links semi join moved
+                using (account_id) anti join last_account_links using (feed, record_id)
+            union all
+            select 'refused', feed, record_id, account_id from identity.account_links semi join moved using (account_id)
+        ),
+        said as (
+            select distinct on (profile_id, account_id) profile_id, account_id, feed, record_id
+            from accounts
+            join identity.records using (feed, record_id)
+            join identity_profile_contacts using (contact_id)
+            where decision = 'accepted'
+            order by profile_id, account_id, feed, record_id
         ),
         bridges as (
             select edges.decision, lefts.account_id as l, rights.account_id as r,
+                (edges.rule = 'decision', coalesce(edges.weight, 0), left_record_id, right_record_id) as strength,
                 rule || coalesce(': ' || reason, '') || ', ' || left_feed || '|' || left_record_id
                     || ' - ' || right_feed || '|' || right_record_id as cause
             from identity.edges as edges
-            join accounts as lefts on lefts.feed = left_feed and lefts.record_id = left_record_id
-            join accounts as rights on rights.feed = right_feed and rights.record_id = right_record_id
+            join accounts as lefts
+                on lefts.feed = left_feed and lefts.record_id = left_record_id and lefts.decision = edges.decision
+            join accounts as rights
+                on rights.feed = right_feed and rights.record_id = right_record_id and rights.decision = edges.decision
             where lefts.account_id <> rights.account_id
+            union all
+            -- Records that now say the same in standard form are one profile: there is no pair of them.
+            select 'accepted', lefts.account_id, rights.account_id, (false, -1, lefts.record_id, rights.record_id),
+                'same content, ' || lefts.feed || '|' || lefts.record_id || ' - '
+                    || rights.feed || '|' || rights.record_id
+            from said as lefts join said as rights using (profile_id)
+            where lefts.account_id < rights.account_id
         ),
         causes as (
-            select decision, one, other, min(cause) as cause
-            from (select decision, l as one, r as other, cause from bridges
-                  union all select decision, r, l, cause from bridges)
-            group by all
+            select decision, one, other, arg_max(cause, strength) as cause
+            from (select decision, l as one, r as other, strength, cause from bridges
+                  union all select decision, r, l, strength, cause from bridges)
+            group by decision, one, other
         )
         select * from last_account_events
         union all

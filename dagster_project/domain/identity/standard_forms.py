@@ -190,7 +190,8 @@ def write_family_names(connection: DuckDBPyConnection, source: str) -> None:
                 list_transform(names, lambda n: replace(regexp_replace(n, '^(({_PARTICLES}) )+', ''), ' ', ''))
                     as cores,
                 list_filter(
-                    list_transform(string_split(replace(words, '|', ' '), ' '), lambda w: w), lambda w: length(w) >= 4
+                    string_split(words, ' '),
+                    lambda w: length(w) >= 4 and w not in ('saint', 'sainte', 'epouse', 'epse', 'veuve')
                 ) as parts
             from parted
         )

@@ -505,17 +505,18 @@ def test_a_desk_email_joins_nobody_and_is_listed(resolved):
     assert edges(connection, "accepted") == set()
 
 
-@pytest.mark.parametrize("email", ["noreply@mail.example", "ne-pas-repondre@shop.example"])
-def test_a_placeholder_email_joins_nobody(resolved, email):
-    found = accounts(resolved(customers=[customer("C1", email=email), customer("C2", email=email)]))
-    assert found["C1"] != found["C2"]
-
-
-@pytest.mark.parametrize("phone", ["+33600000000", "+33612345678"])
-def test_a_placeholder_phone_joins_nobody(resolved, phone):
-    connection = resolved(customers=[customer("C1", phone=phone), customer("C2", phone=phone)])
-    assert len(set(accounts(connection).values())) == 2
-    assert connection.execute("select reason from identity.demoted_identifiers").fetchall() == [("blocked",)]
+def test_a_placeholder_email_or_phone_joins_nobody(resolved):
+    nobodys = [
+        {"email": "noreply@mail.example"},
+        {"email": "ne-pas-repondre@shop.example"},
+        {"phone": "+33600000000"},
+        {"phone": "+33612345678"},
+    ]
+    connection = resolved(customers=[customer(f"C{n}", **nobodys[n % 4]) for n in range(8)])
+    assert len(set(accounts(connection).values())) == 8
+    assert connection.execute(
+        "select type, reason, count(*) from identity.demoted_identifiers group by all order by all"
+    ).fetchall() == [("email", "blocked", 2), ("phone", "blocked", 2)]
 
 
 def test_a_cashiers_card_keeps_its_owner_and_loses_its_tickets(resolved):
@@ -738,3 +739,216 @@ def test_no_raw_identifier_leaves_in_a_table_for_analysts(resolved):
     ):
         text = str(connection.execute(f"from identity.{table}").fetchall())
         assert "@" not in text
+
+
+ANA = {"first_name": "Ana", "last_name": "Roux", "email": "ana.roux@mail.example"}
+
+
+def test_a_steward_parts_two_records_that_say_the_same(resolved):
+    """Two web accounts, two guest orders, and a web account and a card of one number."""
+    hugo = {"first_name": "Hugo", "last_name": "Petit", "email": "hugo.petit@mail.example"}
+    ines = {"first_name": "Inès", "last_name": "Caron", "email": "ines.caron@mail.example"}
+    people = {
+        "customers": [customer("C1", **ANA), customer("C2", **ANA), customer("1001", **ines)],
+        "orders": [order("O1", **hugo), order("O2", **hugo)],
+        "cards": [card("1001", **ines)],
+    }
+    parted = [
+        decision("D1", "shop_customers|C1", "shop_customers|C2", "different"),
+        decision("D2", "shop_orders|O2", "shop_orders|O1", "different"),
+        decision("D3", "shop_customers|1001", "loyalty_members|1001", "different"),
+    ]
+    linked = "select count(*), count(distinct account_id) from identity.account_links"
+    assert resolved(**people, decisions=parted).execute(linked).fetchall() == [(6, 6)]
+    revoked = [{**word, "revoked_at": "2020-06-01"} for word in parted]
+    assert resolved(**people, decisions=revoked).execute(linked).fetchall() == [(6, 3)]
+
+
+def test_a_third_record_that_fits_both_parted_ones_joins_neither_unless_a_steward_says_so(resolved):
+    people = [customer(number, **ANA) for number in ("C1", "C2", "C3")]
+    parted = decision("D1", "shop_customers|C1", "shop_customers|C2", "different")
+    connection = resolved(customers=people, decisions=[parted])
+    assert len(set(accounts(connection).values())) == 3
+    assert edges(connection, "refused") == {
+        ("email", "declared_different"), ("decision", "declared_different"), ("email", "could_be_two_people"),
+    }  # fmt: skip
+    joined = decision("D2", "shop_customers|C2", "shop_customers|C3", "same")
+    found = accounts(resolved(customers=people, decisions=[parted, joined]))
+    assert found["C1"] != found["C2"] == found["C3"]
+
+
+def test_a_stewards_same_joins_even_two_names_and_of_two_decisions_the_later_counts(resolved):
+    people = [
+        customer("C1", first_name="Emma", last_name="Roux", birth_date="1980-01-02"),
+        customer("C2", first_name="Julie", last_name="Petit", birth_date="1950-01-03"),
+    ]
+    same = decision("D1", "shop_customers|C1", "shop_customers|C2", "same")
+    found = accounts(resolved(customers=people, decisions=[same]))
+    assert found["C1"] == found["C2"]
+    later = decision("D0", "shop_customers|C2", "shop_customers|C1", "different", decided_at="2020-02-01")
+    found = accounts(resolved(customers=people, decisions=[same, later]))
+    assert found["C1"] != found["C2"]
+    tomorrow = {**later, "decided_at": "2020-07-02"}
+    found = accounts(resolved(customers=people, decisions=[same, tomorrow]))
+    assert found["C1"] == found["C2"]
+
+
+def test_a_steward_places_a_ticket_and_takes_one_away(resolved):
+    found = accounts(
+        resolved(
+            customers=[customer("C1", **ANA), customer("C2", first_name="Bea", email="bea@mail.example")],
+            tickets=[
+                ticket("T1", email="ana.roux@mail.example"),
+                ticket("T2", email="ana.roux@mail.example"),
+                ticket("T3", email="ana.roux@mail.example"),
+                ticket("T4", payment_token="p"),
+            ],
+            decisions=[
+                decision("D1", "pos_tickets|T1", "shop_customers|C2", "same"),
+                decision("D2", "pos_tickets|T2", "shop_customers|C1", "different"),
+                decision("D3", "pos_tickets|T4", "shop_customers|C1", "same"),
+            ],
+        )
+    )
+    assert found["T1"] == found["C2"]
+    assert "T2" not in found
+    assert found["T3"] == found["T4"] == found["C1"]
+
+
+def test_a_phone_that_was_given_anew_stands_for_each_holder_in_his_time(resolved):
+    phone = "+33639980001"
+    found = accounts(
+        resolved(
+            customers=[
+                customer("C1", first_name="Ana", last_name="Roux", phone=phone, created_at="2015-01-01"),
+                customer("C2", first_name="Hugo", last_name="Petit", phone=phone, created_at="2018-01-01"),
+            ],
+            tickets=[
+                ticket("T1", phone=phone, sold_at="2014-12-01"),
+                ticket("T2", phone=phone, sold_at="2015-06-01"),
+                ticket("T3", phone=phone, sold_at="2019-06-01"),
+            ],
+        )
+    )
+    assert found["T1"] == found["T2"] == found["C1"] != found["C2"] == found["T3"]
+
+
+def test_a_phone_that_two_people_have_at_a_time_stands_for_neither(resolved):
+    phone = "+33261910020"
+    connection = resolved(
+        customers=[
+            customer("C1", first_name="Ana", last_name="Roux", phone=phone),
+            customer("C2", first_name="Hugo", last_name="Petit", phone=phone),
+        ],
+        tickets=[ticket("T1", phone=phone)],
+    )
+    assert set(accounts(connection)) == {"C1", "C2"}
+    assert connection.execute("select reason, account_count from identity.shared_identifiers").fetchall() == [
+        ("landline", 2)
+    ]
+    assert connection.execute("select distinct reason from identity.households").fetchall() == [("shared_landline",)]
+
+
+def test_a_mailbox_of_a_company_joins_nobody_and_receipts_sent_there_stay_anonymous(resolved):
+    desk = {"email": "contact@company.example"}
+    connection = resolved(
+        customers=[
+            customer("C1", first_name="Ana", last_name="Roux", **desk),
+            customer("C2", first_name="Hugo", last_name="Petit", **desk),
+        ],
+        orders=[order("O1", first_name="Ines", last_name="Caron", **desk)],
+        tickets=[ticket("T1", **desk)],
+    )
+    found = accounts(connection)
+    assert set(found) == {"C1", "C2", "O1"}
+    assert len(set(found.values())) == 3
+
+
+def test_a_receipt_is_the_holders_unless_the_mailbox_is_a_houses_or_somebody_elses(resolved):
+    mailboxes = {
+        "jeanne.lefevre@poste.example": True,
+        "jl1960@poste.example": True,
+        "famille.lefevre@poste.example": False,
+        "jeanne.et.marc@poste.example": False,
+        "marc.lefevre@poste.example": False,
+    }
+    found = accounts(
+        resolved(
+            customers=[
+                customer(f"C{n}", first_name="Jeanne", last_name=f"Lefèvre{chr(97 + n)}", email=mailbox)
+                for n, mailbox in enumerate(mailboxes)
+            ],
+            tickets=[ticket(mailbox, email=mailbox) for mailbox in mailboxes],
+        )
+    )
+    assert {mailbox: mailbox in found for mailbox in mailboxes} == mailboxes
+
+
+def test_a_present_belongs_to_who_pays_and_makes_no_household_with_who_gets_it(resolved):
+    paul = {
+        "first_name": "Paul", "last_name": "Girard", "address_line1": "3 rue Haute", "postal_code": "31000",
+    }  # fmt: skip
+    home = {"address_line1": "5 rue Basse", "postal_code": "69001"}
+    giver = {
+        "customers": [customer("C1", phone="+33639980001", **ANA, **home)],
+        "orders": [order("OWN", **ANA, **home), order("PRESENT", email=ANA["email"], **paul)],
+        "tickets": [ticket("T1", email=ANA["email"])],
+    }
+    found = accounts(resolved(**giver))
+    assert set(found) == {"C1", "OWN", "PRESENT", "T1"}
+    assert len(set(found.values())) == 1
+    connection = resolved(cards=[card("K1", email="paul.girard@mail.example", **paul)], **giver)
+    found = accounts(connection)
+    assert found["PRESENT"] == found["OWN"] == found["T1"] == found["C1"] != found["K1"]
+    assert connection.execute("select * from identity.households").fetchall() == []
+
+
+def test_guest_orders_of_one_person_are_one_account_whatever_each_leaves_out(resolved):
+    home = {"address_line1": "5 rue Basse", "postal_code": "69001"}
+    found = accounts(
+        resolved(
+            orders=[
+                order("O1", **ANA, **home),
+                order("O2", **without(ANA, "email"), **home),
+                order("O3", **ANA),
+                order("O4", email=ANA["email"]),
+                order("O5", first_name="A.", last_name="ROUX", email=ANA["email"]),
+            ]
+        )
+    )
+    assert set(found) == {"O1", "O2", "O3", "O4", "O5"}
+    assert len(set(found.values())) == 1
+
+
+def test_a_card_speaks_before_an_email_and_an_email_before_a_phone(resolved):
+    found = accounts(
+        resolved(
+            cards=[
+                card("K1", first_name="Ana", last_name="Roux"),
+                card("K2", first_name="Hugo", last_name="Petit", email="hugo@mail.example"),
+                card("K3", first_name="Ines", last_name="Caron", phone="+33639980003"),
+            ],
+            tickets=[
+                ticket("T1", loyalty_card_id="K1", email="hugo@mail.example", phone="+33639980003"),
+                ticket("T2", email="hugo@mail.example", phone="+33639980003"),
+                ticket("T3", email="new@mail.example", phone="+33639980003"),
+            ],
+        )
+    )
+    assert found["T1"] == found["K1"]
+    assert found["T2"] == found["K2"]
+    assert found["T3"] not in {found["K1"], found["K2"], found["K3"]}
+
+
+def test_a_declared_card_ties_a_web_account_to_it_unless_the_names_forbid_it(resolved):
+    connection = resolved(
+        customers=[
+            customer("C1", loyalty_card_id="K1", first_name="Ana", last_name="Roux"),
+            customer("C2", loyalty_card_id="K2", first_name="Hugo", last_name="Petit"),
+        ],
+        cards=[card("K1", first_name="Ana", last_name="Roux"), card("K2", first_name="Ines", last_name="Petit")],
+    )
+    found = accounts(connection)
+    assert found["C1"] == found["K1"]
+    assert found["C2"] != found["K2"]
+    assert ("card", "given_name") in edges(connection, "refused")

@@ -1,8 +1,10 @@
-"""``cocanal identity …``: look at who was taken for whom. Presentation only."""
+"""``cocanal identity …``: measure who was taken for whom, correct it, and try out another way. Presentation only."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +14,28 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from dagster_project.domain.identity.evaluation import Attribution, Estimate, Evaluation, Pairs
+    from duckdb import DuckDBPyConnection
 
-app = typer.Typer(no_args_is_help=True, help="Measure who was taken for whom.")
+    from dagster_project.domain.identity.evaluation import Attribution, Estimate, Evaluation, Pairs
+    from dagster_project.domain.identity.review import Decision
+    from dagster_project.domain.release import Release
+    from dagster_project.identity_diff import DryRun
+    from dagster_project.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Measure who was taken for whom, correct it, try out another way.")
+
+_Home = Annotated[
+    Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
+]
+_DeliveredOn = Annotated[
+    str | None,
+    typer.Option("--delivered-on", help="Day to deliver under, YYYY-MM-DD; default: that of the newest delivery."),
+]
 
 
 @app.callback()
 def _is_a_group() -> None:
-    """Measure who was taken for whom."""
+    """Measure who was taken for whom, correct it, try out another way."""
 
 
 @app.command()
@@ -38,9 +54,7 @@ def evaluate(
             "the key shown is somebody else's."
         ),
     ] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-    ] = None,
+    home: _Home = None,
     release_id: Annotated[str | None, typer.Option("--release", help="Id of the release; default: current.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every figure to this file too.", dir_okay=False)
@@ -95,6 +109,274 @@ def evaluate(
             soft_wrap=True,
         )
     console.print(f"Below each share: its 95\u202f% interval ({RESAMPLES} resamples of whole persons).", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What a steward works on: the current release, attached as ``analysts`` and ``restricted``, and the decisions."""
+
+    settings: "Settings"
+    release: "Release"
+    connection: "DuckDBPyConnection"
+    delivered: "dict[str, Decision]"
+
+    def day(self, typed: str | None) -> date:
+        """The day to deliver under."""
+        from dagster_project.domain.landing.deliveries import newest_date
+        from dagster_project.settings import SettingsError, parse_day
+
+        day = parse_day(typed) if typed else newest_date(self.settings.landing, self.settings.register)
+        if day is None:
+            raise SettingsError("Nothing was ever delivered: name a day with --delivered-on.")
+        return day
+
+    def deliver(self, decisions: "list[Decision]", day: date) -> None:
+        """Deliver the decisions, and say where they went."""
+        from dagster_project.cli import console
+        from dagster_project.domain.identity.review import deliver
+
+        path = deliver(decisions, self.settings.landing, day, self.delivered)
+        console.print(f"{_number(len(decisions))} decisions: {path}", soft_wrap=True)
+        console.print(f"The next night follows them: cocanal run --home {self.settings.home}", soft_wrap=True)
+
+
+@contextmanager
+def _desk(home: Path | None) -> Iterator[_Desk]:
+    """A steward's desk; what a person can mend ends in sentences and the exit code of wrong use."""
+    import tempfile
+
+    from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints
+    from dagster_project.domain.identity.review import DecisionError, delivered_decisions
+    from dagster_project.domain.release import DATABASES, ReleaseError, current_release
+    from dagster_project.warehouse import Warehouse
+
+    with _told_in_sentences():
+        settings = _settings(home)
+        current = current_release(settings.home)
+        if current is None:
+            raise ReleaseError(f"There is no release in {settings.home} yet: «cocanal run» makes one.")
+        released = {(entry["file"], entry["sha256"]) for entry in current.manifest()["inputs"]}
+        try:
+            with (
+                Warehouse(settings).scratch() as connection,
+                tempfile.TemporaryDirectory(dir=settings.home, prefix=".decisions-") as scratch,
+            ):
+                for readers, file in DATABASES.items():
+                    path = str(current.directory / file).replace("'", "''")
+                    connection.execute(f"attach '{path}' as {readers} (read_only)")
+                delivered = delivered_decisions(
+                    connection,
+                    landing=settings.landing,
+                    raw=settings.raw,
+                    register=settings.register,
+                    released=released,
+                    scratch=Path(scratch),
+                )
+                yield _Desk(settings, current, connection, delivered)
+        except DecisionError as error:
+            complaints.print(str(error), style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(WRONG_USE) from None
+        except OSError as error:
+            complaints.print(
+                f"{error.filename} cannot be read or written: {error.strerror}.", style="red", markup=False
+            )
+            raise typer.Exit(WRONG_USE) from None
+
+
+@app.command()
+def review(
+    home: _Home = None,
+    most: Annotated[int, typer.Option(min=1, help="Pairs on the sheet.")] = 200,
+    out: Annotated[
+        Path | None, typer.Option(help="The sheet; default: identity/review_<release>.csv in the home.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Write a sheet of the pairs that a steward should decide, most useful first. It holds personal data.
+
+    Fill in the column decision (same or different) where you are sure, then «cocanal identity decide». Exit codes: 0
+    written (or nothing to decide), 2 wrong use.
+    """
+    from dagster_project.cli import console
+    from dagster_project.domain.identity import read_model
+    from dagster_project.domain.identity.review import DecisionError, useful_pairs, write_sheet
+
+    with _desk(home) as desk:
+        rows = useful_pairs(
+            desk.connection,
+            analysts="analysts",
+            restricted="restricted",
+            accept_weight=read_model(desk.settings.identity_model).accept_weight,
+            most=most,
+            decided=[
+                (each.left_feed, each.left_id, each.right_feed, each.right_id)
+                for each in desk.delivered.values()
+                if not each.revoked_at
+            ],
+        )
+        if not rows:
+            console.print(f"Release {desk.release.release_id} has no pair that a steward has to decide.")
+            return
+        path = out
+        if path is None:
+            path = desk.settings.home / "identity" / f"review_{desk.release.release_id}.csv"
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            write_sheet(path, rows)
+        except FileExistsError:
+            raise DecisionError(
+                f"{path} is there already, and may be filled in: name another file with --out."
+            ) from None
+        console.print(f"{_number(len(rows))} pairs of release {desk.release.release_id}: {path}", soft_wrap=True)
+        console.print(
+            "The sheet holds personal data: only you can read it; do not send it, and delete it when you are done.",
+            soft_wrap=True,
+        )
+        console.print(f"Now: cocanal identity decide {path} --by NAME --home {desk.settings.home}", soft_wrap=True)
+
+
+@app.command()
+def decide(
+    sheet: Annotated[Path, typer.Argument(help="The sheet, filled in.", exists=True, dir_okay=False)],
+    by: Annotated[str | None, typer.Option(help="Who decided, where the sheet does not say.")] = None,
+    home: _Home = None,
+    delivered_on: _DeliveredOn = None,
+) -> None:
+    """Deliver the decisions of a filled sheet, for the next night to follow. Rows without a decision stay open.
+
+    All of the sheet is delivered or none of it. Exit codes: 0 delivered (or nothing new in it), 2 something is wrong
+    with it, each with its line and column.
+    """
+    from dagster_project.cli import console
+    from dagster_project.domain.identity.review import checked, known_records, read_sheet
+
+    with _desk(home) as desk:
+        filled, empty = read_sheet(sheet)
+        day = desk.day(delivered_on)
+        decisions, repeated = checked(
+            filled,
+            known_records=known_records(desk.connection, "restricted", filled),
+            delivered=desk.delivered,
+            delivered_on=day,
+            now=datetime.now(UTC),
+            by=by,
+        )
+        if empty:
+            console.print(f"{_number(empty)} rows without a decision stay open.")
+        if repeated:
+            console.print(f"{_number(repeated)} decisions were delivered before.")
+        if decisions:
+            desk.deliver(decisions, day)
+        else:
+            console.print("Nothing new was decided: nothing is delivered.")
+
+
+@app.command()
+def revoke(
+    numbers: Annotated[list[str], typer.Argument(help="Numbers of decisions (decision_id).", metavar="DECISION_ID...")],
+    home: _Home = None,
+    delivered_on: _DeliveredOn = None,
+) -> None:
+    """Take decisions back: the next night judges their records by itself again.
+
+    Exit codes: 0 delivered, 2 wrong use.
+    """
+    from dagster_project.domain.identity.review import revoked
+
+    with _desk(home) as desk:
+        day = desk.day(delivered_on)
+        now = datetime.now(UTC)
+        desk.deliver([revoked(each, desk.delivered, delivered_on=day, now=now) for each in dict.fromkeys(numbers)], day)
+
+
+@app.command()
+def diff(
+    policy: Annotated[
+        Path | None, typer.Option(help="Another identifier policy, in the form of policy.yml.", dir_okay=False)
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Another match model, in the form of model.json.", dir_okay=False)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Another accept threshold, in bits (log2 of the odds that two are one).")
+    ] = None,
+    home: _Home = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file too.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Say what another policy, model or threshold would change in the current release. Nothing is published.
+
+    Works on a copy of the working database. Exit codes: 0 compared, 2 wrong use or nothing to compare with, 1 a run is
+    writing in the home.
+    """
+    from math import isfinite
+
+    from dagster_project.cli import WRONG_USE, _announce, _quieten, _settings, _told_in_sentences, complaints, console
+    from dagster_project.settings import SettingsError
+
+    with _told_in_sentences():
+        settings = _settings(home)
+        if threshold is not None and not isfinite(threshold):
+            raise SettingsError("A threshold is a number of bits, such as 5.")
+        _quieten(False)
+        from dagster_project.identity_diff import dry_run
+
+        console.print("Working on a copy: nothing of the home changes.")
+        found = dry_run(settings, policy=policy, model=model, threshold=threshold, announce=_announce)
+        if json_file:
+            try:
+                content = json.dumps({**asdict(found), "is_none": found.differences.is_none}, indent=2, default=float)
+                json_file.write_text(content + "\n", encoding="utf-8")
+            except OSError as error:
+                complaints.print(f"{json_file} cannot be written: {error.strerror}.", style="red", markup=False)
+                raise typer.Exit(WRONG_USE) from None
+    _tell_differences(found, settings.currency)
+
+
+def _tell_differences(found: "DryRun", currency: str) -> None:
+    from dagster_project.cli import _amount, complaints, console
+
+    changes = found.differences
+    console.print(
+        f"Release [bold]{found.release_id}[/bold], as of {found.as_of}, made with the model "
+        f"{escape(found.released_model_version)}, against the policy "
+        f"{escape(found.policy or 'in force')} and the model {escape(found.model_version)} "
+        f"with threshold {found.accept_weight:g}",
+        soft_wrap=True,
+    )
+    for promise in found.broken_promises:
+        complaints.print(f"  {promise} The night would stop.", style="red", markup=False, soft_wrap=True)
+    if changes.is_none:
+        console.print("Nothing would change.")
+    table = _table("Accounts", "", "before", "after", "created", "merged", "split", "retired")
+    counts = (changes.accounts_before, changes.accounts_after)
+    table.add_row("accounts", *map(_number, (*counts, changes.created, changes.merged, changes.split, changes.retired)))
+    console.print(table)
+    if changes.sample:
+        table = _table("Some of them", "change", "account", "of or into", "because")
+        for each in changes.sample:
+            table.add_row(each.event, each.account_id, each.other_account_id or "", escape(each.cause))
+        console.print(table)
+    table = _table("Records", "feed", "all", "to another account", "to an account", "to none", "such as")
+    for feed in changes.records:
+        sizes = (feed.records, feed.moved, feed.linked, feed.unlinked)
+        table.add_row(feed.feed, *map(_number, sizes), escape(", ".join(feed.sample[:3])))
+    console.print(table)
+    money = changes.revenue
+    table = _table("Revenue, counted and net of returns", "", "transactions", "amount")
+    for name, count, amount in (
+        ("all", money.transactions, money.amount),
+        ("moves to another account", money.moved_transactions, money.moved_amount),
+        ("newly identified", money.identified_transactions, money.identified_amount),
+        ("becomes anonymous", money.anonymous_transactions, money.anonymous_amount),
+    ):
+        table.add_row(name, _number(count), _amount(float(amount), currency))
+    console.print(table)
+    table = _table("Audiences", "audience", "destination", "before", "after", "in both", "come in", "go out")
+    for audience in changes.audiences:
+        members = (audience.before, audience.after, audience.both, audience.came_in, audience.went_out)
+        table.add_row(audience.audience, audience.destination, *map(_number, members))
+    console.print(table)
 
 
 def _write_json(path: Path, found: "Evaluation", release_id: str, truth: Path) -> None:

@@ -98,8 +98,8 @@ def useful_pairs(
     feed and key, right feed and key) that somebody has decided since. Candidates are the pairs that are undecided, and
     those refused by a guard (``could_be_two_people``, ``conflict_inside``, ``weak_bridge``) or for a given name or a
     birth date although all else weighs enough: a name that nobody bears, two names and one birth date, a household with
-    an initial. Left out are pairs within one account, and pairs of accounts of which a steward has decided any pair. Of a pair of accounts only
-    its most useful pair of records is shown.
+    an initial. Left out are pairs within one account, and pairs of accounts of which a steward has decided any pair. Of
+    a pair of accounts only its most useful pair of records is shown.
 
     usefulness = nearness * stake
 
@@ -369,7 +369,6 @@ def checked(
     """
     problems: list[str] = []
     good: list[Decision] = []
-    repeated = 0
     for decision in decisions:
         found, whole = _check_row(decision, known_records, delivered_on, stamp(now, delivered_on), by)
         before = delivered.get(decision.decision_id)
@@ -380,23 +379,24 @@ def checked(
             )
         problems += found
         if not found:
-            if before is not None and not before.revoked_at and before.decision == whole.decision:
-                repeated += 1
             good.append(whole)
     problems += _contradictions(good)
     if problems:
         more = len(problems) - _MOST_PROBLEMS
         raise DecisionError("\n".join(problems[:_MOST_PROBLEMS] + ([f"... and {more} more."] if more > 0 else [])))
-    fresh = {
-        decision.decision_id: decision
-        for decision in good
-        if not (
-            (before := delivered.get(decision.decision_id))
-            and not before.revoked_at
-            and before.decision == decision.decision
-        )
-    }
-    return list(fresh.values()), repeated
+    once = {decision.decision_id: decision for decision in good}.values()
+    fresh = [decision for decision in once if not _is_in_force(decision, delivered.get(decision.decision_id))]
+    return fresh, len(once) - len(fresh)
+
+
+def _is_in_force(decision: Decision, before: Decision | None) -> bool:
+    """Whether just this was delivered already, and not taken back; to take it back in a sheet is something new."""
+    return (
+        before is not None
+        and not before.revoked_at
+        and not decision.revoked_at
+        and before.decision == decision.decision
+    )
 
 
 def _check_row(
@@ -528,8 +528,9 @@ def delivered_decisions(
     landing that no night has read yet, by way of the empty folder ``scratch``. Rows that lack something are left out.
     """
     feed = feeds()[FEED]
-    found = [each for each in find(landing)[0] if each.feed == FEED]
-    is_landing_empty = not find(landing)[0]
+    lying = find(landing)[0]
+    is_landing_empty = not lying
+    found = [each for each in lying if each.feed == FEED]
     known = {path: each for path, each in read_register(register).items() if each.feed == FEED}
     here = {each.file for each in found}
     sources: list[tuple[Delivery, Path]] = [

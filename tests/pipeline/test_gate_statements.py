@@ -100,6 +100,51 @@ CORRUPTIONS = {
     "release.every_gate_has_passed": "delete from release.gate_results where gate = 'identity'",
 }
 
+_TICKETS_LOSE_THEIR_ACCOUNT = "delete from identity.account_links where feed = 'pos_tickets'"
+
+# Statements of identity that warn, each with what it is there for, and what else that must move.
+WARNINGS: dict[str, tuple[str, set[str]]] = {
+    "the_largest_account_hardly_grows": (
+        """
+        insert into identity.account_links by name
+        select 'loyalty_members' as feed, 'X' || people.number as record_id,
+            (select min(account_id) from identity.account_links) as account_id, true as is_person_record
+        from range(12) as people (number)
+        """,
+        set(),
+    ),
+    "redirects_lead_to_living_accounts": (
+        "insert into identity.account_redirects by name select 'X' as old_account_id, 'Y' as account_id",
+        set(),
+    ),
+    "ids_hardly_change": (
+        """
+        update identity.account_links set account_id = 'N' || account_id
+        where feed = 'shop_customers' and record_id = (
+            select min(record_id) from identity.account_links where feed = 'shop_customers'
+        )
+        """,
+        set(),
+    ),
+    "few_pairs_are_refused": ("update identity.edges set decision = 'refused'", set()),
+    "records_are_compared": (
+        """
+        insert into identity.cut_blocks
+        select 'names', 'X', count(*) // 10, 'not_compared' from identity.contacts
+        """,
+        set(),
+    ),
+    "few_accounts_hang_by_one_weak_pair": ("update identity.edges set weight = 9.5 where decision = 'accepted'", set()),
+    "as_many_purchases_are_identified_as_before": (_TICKETS_LOSE_THEIR_ACCOUNT, set()),
+    "new_purchases_are_identified_as_usual": (
+        """
+        insert into staging.stg_pos_tickets by name
+        select 'X' || tickets.number as ticket_id from range(120) as tickets (number)
+        """,
+        {"as_many_purchases_are_identified_as_before"},
+    ),
+}
+
 
 def suites() -> dict[str, Suite]:
     found = (
@@ -146,6 +191,49 @@ def test_the_statement_finds_its_corruption_and_no_other_does(
         assert stopping(good_night, statement.split(".")[0]) == [statement]
     finally:
         good_night.execute("rollback")
+
+
+def warned_of(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    judgements = judge(connection, suites()["identity"], {})
+    warns = {judgement.statement.name for judgement in judgements if judgement.statement.severity == "warn"}
+    return warns & {judgement.statement.name for judgement in judgements if not judgement.is_passed}
+
+
+def test_a_good_night_gives_no_warning_of_identity(good_night: duckdb.DuckDBPyConnection) -> None:
+    assert warned_of(good_night) == set()
+
+
+@pytest.mark.parametrize("statement", WARNINGS)
+def test_a_warning_of_identity_is_given_for_what_it_is_there_for(
+    good_night: duckdb.DuckDBPyConnection, statement: str
+) -> None:
+    corruption, others = WARNINGS[statement]
+    good_night.execute("begin transaction")
+    try:
+        ((changed,),) = good_night.execute(corruption).fetchall()
+        assert changed > 0
+        assert warned_of(good_night) == {statement, *others}
+    finally:
+        good_night.execute("rollback")
+
+
+def test_without_a_last_release_identity_compares_with_nothing() -> None:
+    """A first night has no yesterday: what looks at it measures nothing, and holds."""
+    names = {
+        "the_largest_account_hardly_grows",
+        "as_many_purchases_are_identified_as_before",
+        "new_purchases_are_identified_as_usual",
+        "ids_stay_with_their_records",
+        "ids_hardly_change",
+    }
+    compares = tuple(statement for statement in identity.suite(False).statements if statement.name in names)
+    assert len(compares) == len(names)
+    with duckdb.connect() as connection:
+        assert all(judgement.is_passed for judgement in judge(connection, Suite("identity", "", compares), {}))
+
+
+def test_every_statement_of_identity_that_warns_is_tried_here() -> None:
+    assert {s.name for s in suites()["identity"].statements if s.severity == "warn"} == set(WARNINGS)
 
 
 @pytest.mark.parametrize(("members", "is_stopped"), [(100, False), (11, False), (9, True), (0, True), (1101, True)])

@@ -139,9 +139,9 @@ def suite(has_previous: bool) -> Suite:
                     group by account_id
                 )
                 """,
-                "One account has swallowed many people: look at identity.edges of the largest account in the working "
-                "database. A value that many share goes into blocked_values of the identifier policy; two people whom a "
-                "weak pair joins get a steward's decision.",
+                "One account has swallowed many people: look at identity.edges of the largest account in the "
+                "working database. A value that many share goes into blocked_values of the identifier policy; two "
+                "people whom a weak pair joins get a steward's decision.",
                 most=50,
             ),
             Statement(

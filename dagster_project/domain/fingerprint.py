@@ -15,10 +15,10 @@ from dagster_project.project import DBT_DIRECTORY
 
 
 def code_version() -> str:
-    """A hash of the models, the policies and the Python that makes tables."""
+    """A hash of the models, the policies, the reference lists and the Python that makes tables."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for root, suffixes in ((package, {".py", ".yml", ".jinja"}), (DBT_DIRECTORY, {".sql", ".yml"})):
+    for root, suffixes in ((package, {".py", ".yml", ".json", ".csv", ".jinja"}), (DBT_DIRECTORY, {".sql", ".yml"})):
         for path in sorted(root.rglob("*")):
             inside = path.relative_to(root)
             if path.suffix in suffixes and inside.parts[0] not in ("target", "logs"):

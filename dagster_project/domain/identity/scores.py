@@ -24,8 +24,9 @@ _BATCH = 4_000_000
 
 
 def _stamp(model: Model) -> str:
-    """What a remembered score depends on besides the two contents."""
-    said = json.dumps([asdict(model), [asdict(c) for c in COMPARISONS], duckdb.__version__], sort_keys=True, default=str)
+    """What a remembered score depends on besides the two contents; not what is made of it (thresholds, conflicts)."""
+    parameters = [model.prior, model.levels, [asdict(comparison) for comparison in COMPARISONS]]
+    said = json.dumps([parameters, duckdb.__version__], sort_keys=True, default=str)
     sources = b"".join(
         path.read_bytes()
         for path in [

@@ -40,7 +40,9 @@ RULES = (
         "coalesce(given_first, '')",
     ),
     BlockingRule("birth_date_and_family_name", "birth_key || '|' || family_name_key", _INITIAL),
-    BlockingRule("birth_date_and_given_name", "birth_key || '|' || given_first", f"left(family_name_key, 2) || {_PLACE}"),
+    BlockingRule(
+        "birth_date_and_given_name", "birth_key || '|' || given_first", f"left(family_name_key, 2) || {_PLACE}"
+    ),
     # In a small file a birth date is enough to meet; in a large one it takes the place and the initial.
     BlockingRule("birth_date", "birth_key", f"left({_PLACE}, 3) || {_INITIAL}", most=12),
     BlockingRule("names", _NAMES, f"left({_PLACE}, 2) || left(birth_key, 4)"),
@@ -49,7 +51,9 @@ RULES = (
         f"house_number || '|' || street_key || '|' || left({_PLACE}, 2) || '|' || {_INITIAL}",
         "coalesce(given_first, '')",
     ),
-    BlockingRule("street", f"street_key || '|' || left({_PLACE}, 2)", "coalesce(house_number, '') || family_name_key", 12),
+    BlockingRule(
+        "street", f"street_key || '|' || left({_PLACE}, 2)", "coalesce(house_number, '') || family_name_key", 12
+    ),
     BlockingRule("family_name_and_place", f"family_name_key || '|' || {_PLACE} || '|' || {_INITIAL}", "given_first"),
     BlockingRule(
         "given_name_and_place",
@@ -59,6 +63,18 @@ RULES = (
 )
 """In the order in which a pair is named after the rule that found it."""
 
+SMALL_FILE_PROFILES = 10_000
+SMALL_FILE_RULES = (
+    BlockingRule("beginning_of_street", "left(street_key, 6)", "''"),
+    BlockingRule("town", "town_key", "''"),
+    BlockingRule("postal_code", "postal_code", "''"),
+    BlockingRule("family_name", "family_name_key", "''"),
+    BlockingRule("given_name", "given_first", "''"),
+    BlockingRule("beginning_of_email", "left(email_local, 4)", "''"),
+)
+"""In a file of at most ``SMALL_FILE_PROFILES``, such as a register, one thing in common is enough to meet: it costs
+little, and finds who is written down wrongly in all else. Their blocks that are too large are left to the others."""
+
 
 def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Write ``identity_pairs`` (l, r: profile ids, l < r; rule) and ``identity.cut_blocks``.
@@ -67,14 +83,16 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     row per block that was cut or not compared, with the rule, the hash of its key, and how many profiles it held.
     """
     limit = policy.max_block_profiles
+    ((profiles,),) = connection.execute("select count(*) from identity_profiles").fetchall()
+    rules = RULES + (SMALL_FILE_RULES if profiles <= SMALL_FILE_PROFILES else ())
     keys = " union all ".join(
         f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
         f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
         f"from identity_profiles where ({rule.key}) is not null"
-        for number, rule in enumerate(RULES)
+        for number, rule in enumerate(rules)
     )
-    names = ", ".join(f"'{rule.name}'" for rule in RULES)
-    limits = ", ".join(str(min(limit, rule.most or limit)) for rule in RULES)
+    names = ", ".join(f"'{rule.name}'" for rule in rules)
+    limits = ", ".join(str(min(limit, rule.most or limit)) for rule in rules)
     connection.execute(f"create or replace temp table identity_block_keys as {keys}")
     connection.execute(
         """
@@ -91,6 +109,14 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
     connection.execute(
         f"""
+        delete from identity_block_keys
+        where rule >= {len(RULES)} and block in (select block from identity_large);
+        delete from identity_blocks_found
+        where rule >= {len(RULES)} and block in (select block from identity_large)
+        """
+    )
+    connection.execute(
+        """
         create or replace temp table identity_pieces as
         select finer as block, any_value(rule) as rule, count(*) as profile_count
         from identity_block_keys
@@ -131,7 +157,7 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
             from members as lefts join members as rights using (block)
             where lefts.profile_id < rights.profile_id
             union all
-            select l, r, {len(RULES)} from identity_links
+            select l, r, {len(rules)} from identity_links
         )
         select l, r, ([{names}, 'declared'])[min(rule) + 1] as rule from met group by l, r
         """

@@ -12,12 +12,13 @@ match weight; a pair's score is the sum with the prior's (Fellegi and Sunter 196
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import log2
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.records import PROFILE
@@ -25,7 +26,7 @@ from dagster_project.domain.identity.records import PROFILE
 SHIPPED_MODEL = Path(__file__).with_name("model.json")
 
 _RARE_GIVEN_NAME_RANK, _RARE_FAMILY_NAME_RANK = 3_000, 20_000
-"""A name that the lists do not hold counts as one of this rank: rare among all, but perhaps common where it is at home."""
+"""A name that the lists do not hold counts as one of this rank: rare, but perhaps common where it is at home."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ COMPARISONS = (
                 "or least(length(given_name_key_l), length(given_name_key_r)) between 2 and 4 "
                 "and (least(length(given_name_key_l), length(given_name_key_r)) = 2 "
                 "or not (is_known_given_name_l and is_known_given_name_r)) "
-                "and (starts_with(given_name_key_l, given_name_key_r) or starts_with(given_name_key_r, given_name_key_l))",
+                "and (starts_with(given_name_key_l, given_name_key_r) "
+                "or starts_with(given_name_key_r, given_name_key_l))",
                 "beginning of the given name",
             ),
             Level(
@@ -125,9 +127,7 @@ COMPARISONS = (
         f"family_name_key_l is null or family_name_key_r is null or ({_SWAPPED})",
         (
             Level("exact", "family_name_key_l = family_name_key_r", "one family name", "family_name_key"),
-            Level(
-                "variant", "list_has_any(family_name_forms_l, family_name_forms_r)", "two forms of one family name"
-            ),
+            Level("variant", "list_has_any(family_name_forms_l, family_name_forms_r)", "two forms of one family name"),
             Level("typo", _close("family_name_key"), "family name misspelt"),
             Level(
                 "alike",
@@ -185,7 +185,8 @@ COMPARISONS = (
                 "split_part(email_key_l, '@', 2) = split_part(email_key_r, '@', 2) "
                 "and least(length(email_local_l), length(email_local_r)) >= 6 "
                 "and damerau_levenshtein(email_local_l, email_local_r) <= 1 "
-                "and regexp_replace(email_local_l, '[^0-9]', '', 'g') = regexp_replace(email_local_r, '[^0-9]', '', 'g')",
+                "and regexp_replace(email_local_l, '[^0-9]', '', 'g') "
+                "= regexp_replace(email_local_r, '[^0-9]', '', 'g')",
                 "e-mail misspelt",
             ),
             Level(
@@ -260,6 +261,10 @@ class Model:
 
     Which disagreements prove two people is a property of the population, too: ``two_people`` and ``perhaps_two`` name
     levels by comparison. ``tells_generations``: one name at one address may be a father and a son.
+    ``tells_households``: what a household shares joins nobody, unless something of the person agrees.
+
+    ``names``: names (``given_name_key``, ``family_name_key``: name -> share of the people) that may be more common in
+    the population than in France; ``least_name_share``: no name counts as rarer.
     """
 
     version: str
@@ -269,6 +274,9 @@ class Model:
     two_people: Mapping[str, Sequence[str]]
     perhaps_two: Mapping[str, Sequence[str]]
     tells_generations: bool
+    tells_households: bool = True
+    names: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    least_name_share: float = 0.0
 
     def __post_init__(self) -> None:
         for comparison in COMPARISONS:
@@ -334,30 +342,47 @@ def read_model(path: Path | None = None) -> Model:
         two_people=node["two_people"],
         perhaps_two=node["perhaps_two"],
         tells_generations=node["tells_generations"],
+        tells_households=node.get("tells_households", True),
+        names=node.get("names", {}),
+        least_name_share=node.get("least_name_share", 0.0),
     )
 
 
-def write_term_frequencies(connection: DuckDBPyConnection) -> None:
+def write_term_frequencies(connection: DuckDBPyConnection, model: Model) -> None:
     """Write ``tf_given_name_key`` and ``tf_family_name_key``: how common each name of the profiles is, 0 to 1.
 
-    The frequencies are the model's, never tonight's: a name has one weight for ever. They follow from its rank among the
-    names of France by the curve that fits published counts (INSEE: Martin 0.36 %, rank 100 0.08 %, rank 1000 0.014 %).
-    A name that the lists do not hold is rare.
+    The frequencies are the model's, never tonight's: a name has one weight for ever. They follow from its rank among
+    the names of France by the curve that fits published counts (INSEE: Martin 0.36 %, rank 100 0.08 %, rank 1000
+    0.014 %), unless the model says that it is more common. A name that the lists do not hold is rare.
     """
+    for name in ("given_name_key", "family_name_key"):
+        shares = model.names.get(name, {})
+        table = pa.table(
+            {"name": pa.array(list(shares), pa.string()), "share": pa.array(shares.values(), pa.float64())}
+        )
+        connection.register("model_names", table)
+        connection.execute(f"create or replace temp table share_of_{name} as select * from model_names")
+        connection.unregister("model_names")
+    least = model.least_name_share
     connection.execute(
         f"""
         create or replace temp table tf_family_name_key as
-        select family_name_key,
-            0.0036 * pow(21.0 / (20 + coalesce(min(rank), {_RARE_FAMILY_NAME_RANK})), 0.85) as tf_family_name_key
+        select family_name_key, greatest({least!r}, coalesce(any_value(share), 0),
+            0.0036 * pow(21.0 / (20 + coalesce(min(rank), {_RARE_FAMILY_NAME_RANK})), 0.85)) as tf_family_name_key
         from (select distinct family_name_key from identity_profiles where family_name_key is not null)
         left join (select replace(words_of(name), ' ', '') as letters, rank from reference_family_names) as names
             on letters = family_name_key
+        left join share_of_family_name_key on share_of_family_name_key.name = family_name_key
         group by family_name_key;
         create or replace temp table tf_given_name_key as
-        select given_name_key,
-            0.02 * pow(9.0 / (8 + least(coalesce(rank, {_RARE_GIVEN_NAME_RANK}), {_RARE_GIVEN_NAME_RANK})), 1.3) as tf_given_name_key
+        select given_name_key, greatest({least!r}, coalesce(share, 0),
+            0.02 * pow(9.0 / (8 + least(coalesce(rank, {_RARE_GIVEN_NAME_RANK}), {_RARE_GIVEN_NAME_RANK})), 1.3)
+            ) as tf_given_name_key
         from (select distinct given_name_key from identity_profiles where given_name_key is not null)
         left join reference_given_letters on letters = given_name_key
+        left join share_of_given_name_key on share_of_given_name_key.name = given_name_key;
+        drop table share_of_family_name_key;
+        drop table share_of_given_name_key
         """
     )
 
@@ -375,15 +400,15 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
     connection.execute(
         f"""
         create or replace temp table splink_profiles as
-        select profile_id, {columns}, given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name,
-            family_name_forms, email_local, is_mobile
+        select profile_id, {columns}, given_name_forms, given_word_forms, given_first, given_word_count,
+            is_known_given_name, family_name_forms, email_local, is_mobile
         from identity_profiles
         semi join (select l as profile_id from {pairs} union select r from {pairs}) using (profile_id);
         create or replace temp table splink_pairs as
         select l as join_key_l, r as join_key_r, 0 as match_key from {pairs}
         """
     )
-    write_term_frequencies(connection)
+    write_term_frequencies(connection, model)
     api = DuckDBAPI(connection=connection)
     linker = Linker(
         api.table_to_splink_dataframe("splink_profiles", "splink_profiles"),
@@ -439,7 +464,8 @@ def write_model(connection: DuckDBPyConnection, model: Model, declared_weight: f
     rows: list[tuple[object, ...]] = [
         (model.version, "prior", "prior", None, None, model.prior, log2(model.prior / (1 - model.prior)),
          "two records of the file at random"),
-        (model.version, "declared", "declared", None, None, None, declared_weight, "one record names the other's number"),
+        (model.version, "declared", "declared", None, None, None, declared_weight,
+         "one record names the other's number"),
     ]  # fmt: skip
     for comparison in COMPARISONS:
         for level in comparison.levels:

@@ -97,14 +97,14 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
                     else 0
                 end as conflict,
                 ({_PARDONS} or {_NEARLY_ALL}) as pardons,
-                coalesce({_PERSONAL} or declared is not null, false) as is_personal
+                coalesce({not model.tells_households} or {_PERSONAL} or declared is not null, false) as is_personal
             from weighed
         )
         select *,
             weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
             case
                 when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
-                when conflict > 0 and {_reaches('given_name', 'different', 'unlike', 'crossed')} then 'given_name'
+                when conflict > 0 and {_reaches("given_name", "different", "unlike", "crossed")} then 'given_name'
                 when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
                 when conflict > 0 then 'could_be_two_people'
                 when not is_personal then 'household_only'

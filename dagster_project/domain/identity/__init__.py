@@ -2,7 +2,7 @@
 
 ``resolve`` is the stage. In order: ``records`` (who says what, with ``standard_forms``), ``identifiers`` (which values
 may speak for a person), ``blocking`` (which profiles are compared), ``scores`` (how alike they are, by ``model``),
-``verdicts`` (what that means), ``clustering`` (what follows when all are taken together), ``edges`` (the pairs as rows),
+``verdicts`` (what that means), ``clustering`` (what follows when all are taken together), ``edges`` (pairs as rows),
 ``attribution`` (records to clusters), ``stable_ids`` (clusters to account ids, the only part that knows the last
 release), ``households``, ``shared_identifiers``.
 

@@ -16,7 +16,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     Columns: feed, record_id, feed_rank, seen_at, component, rule, confidence, is_person_record. Web accounts, cards and
     guest orders found accounts; a ticket, or the order of an unknown customer, does so only where nobody else did.
 
-    Order of the keys: a steward's decision; an order's customer number; a ticket's card, then its e-mail, then its phone;
+    Order of the keys: a steward's decision; an order's customer number; a ticket's card, its e-mail, its phone;
     last, where a transaction carries none of these, its payment token. A value that several accounts hold gives a
     transaction to nobody, unless they held it one after the other.
     """
@@ -30,7 +30,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
 
 
 def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """``identity_placed``: one row per contact with a profile: component, rule and confidence of a guest order by it."""
+    """``identity_placed``: one row per contact with a profile: component, and rule and confidence of a guest order."""
     confidence = {name: rule.confidence for name, rule in policy.identifiers.items()}
     connection.execute(
         f"""
@@ -39,7 +39,8 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
             select members.contact_id, members.profile_id, labels.component,
                 profiles.email_key, profiles.phone_key,
                 profiles.given_name_key is not null and profiles.family_name_key is not null
-                    and profiles.street_key is not null and coalesce(profiles.postal_code, profiles.town_key) is not null
+                    and profiles.street_key is not null
+                    and coalesce(profiles.postal_code, profiles.town_key) is not null
                     as has_name_and_address
             from identity_profile_contacts as members
             join identity_profiles as profiles using (profile_id)
@@ -84,8 +85,8 @@ def _find_presents(connection: DuckDBPyConnection) -> None:
         """
         create or replace temp table identity_presents as
         with said as (
-            select named.contact_id, placed.component, placed.rule, named.feed, named.customer_id, named.given_word_forms,
-                named.street_key, named.house_number, type, value
+            select named.contact_id, placed.component, placed.rule, named.feed, named.customer_id,
+                named.given_word_forms, named.street_key, named.house_number, type, value
             from identity_named as named
             join identity_placed as placed using (contact_id)
             join (
@@ -133,7 +134,7 @@ def _find_presents(connection: DuckDBPyConnection) -> None:
 
 
 def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """``identity_holders``: (type, value, component, from_at): whom a bare card, e-mail or phone stands for from then on.
+    """``identity_holders``: (type, value, component, from_at): whom a bare card, e-mail or phone stands for from then.
 
     A card stands for whom it was given to. An e-mail or phone stands for the only account that holds it. A phone that
     several held one after the other, with a pause between them, was given anew: it stands for each in its time.
@@ -201,7 +202,8 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         ranked as (
             select *, count(*) over (partition by type, value) as holders,
                 max(last_at) over (
-                    partition by type, value order by first_at, component rows between unbounded preceding and 1 preceding
+                    partition by type, value order by first_at, component
+                    rows between unbounded preceding and 1 preceding
                 ) as before_at
             from held
         ),
@@ -215,7 +217,10 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
             case when before_at is not null then first_at else timestamp '0001-01-01' end as from_at
         from judged
         where (holders = 1 or (type = 'phone' and in_turn))
-            and not (type = 'email' and (component, value) in (select component, value from identity_mailboxes_of_others))
+            and not (
+                type = 'email'
+                and (component, value) in (select component, value from identity_mailboxes_of_others)
+            )
         union all
         select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
         from identity_keys as keys
@@ -338,7 +343,7 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
 
 
 def _apply_decisions(connection: DuckDBPyConnection) -> None:
-    """A steward's word about a record that names nobody, such as a ticket: it goes where the other record is, or not."""
+    """A steward's word about a record that names nobody, such as a ticket: it goes with the other record, or not."""
     connection.execute(
         """
         create or replace temp table identity_steered as

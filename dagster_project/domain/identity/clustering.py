@@ -9,7 +9,7 @@ first; a union that would bring a conflict is refused, and the refusal is a row.
 ways give the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -82,9 +82,9 @@ def count_rows(connection: DuckDBPyConnection, table: str) -> int:
 class Pair:
     """Two profiles (``left`` < ``right``) and what is known of them.
 
-    ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none, 1 perhaps
-    two people (another date of one generation; nothing but name and address in common), 2 two people. ``pardons``: so
-    much agrees that a 1 is believed to be a slip or a change. ``is_decided``: a steward joined them.
+    ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none,
+    1 perhaps two people (another date of one generation; nothing but name and address in common), 2 two people.
+    ``pardons``: so much agrees that a 1 is believed to be a slip or a change. ``is_decided``: a steward joined them.
     """
 
     left: int
@@ -106,8 +106,8 @@ def guarded_union(
 ) -> tuple[dict[int, int], dict[tuple[int, int], str]]:
     """Clusters of the profiles, and for each refused pair the reason.
 
-    Pairs that propose a union are taken in the order: a steward's, then by weight, then by number. A union is refused if
-    a steward declared two members different (``declared_different``); if two members are two people
+    Pairs that propose a union are taken in the order: a steward's, then by weight, then by number. A union is refused
+    if a steward declared two members different (``declared_different``); if two members are two people
     (``conflict_inside``), where a 1 is pardoned by any pair across that agrees in nearly all else;
     if one side fits a rival just as well, within ``rival_margin`` bits, that the other side excludes
     (``could_be_two_people``); if it is the only pair between two clusters of three and more, and lighter than
@@ -151,9 +151,7 @@ def guarded_union(
 
     def excludes(one: int, other: int) -> bool:
         """Whether two clusters cannot be one, as far as is known."""
-        return are_two(one, other) or (
-            bool(soft[one] & members[other]) and not pardoned[one] & members[other]
-        )
+        return are_two(one, other) or (bool(soft[one] & members[other]) and not pardoned[one] & members[other])
 
     def has_rival(side: int, chosen: int, pair: Pair) -> bool:
         # Who shares an e-mail with one and a mobile phone with the other shows that the two are one, rather than
@@ -352,7 +350,7 @@ def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
 def _load(
     connection: DuckDBPyConnection,
     table: str,
-    rows: list[tuple[object, ...]],
+    rows: Sequence[tuple[object, ...]],
     types: tuple[str, ...],
     names: tuple[str, ...],
 ) -> None:

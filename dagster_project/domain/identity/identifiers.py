@@ -29,7 +29,8 @@ def read_decisions(connection: DuckDBPyConnection, as_of: date) -> None:
             select
                 case when (left_feed, left_id) <= (right_feed, right_id) then left_feed else right_feed end as one_feed,
                 case when (left_feed, left_id) <= (right_feed, right_id) then left_id else right_id end as one_id,
-                case when (left_feed, left_id) <= (right_feed, right_id) then right_feed else left_feed end as other_feed,
+                case when (left_feed, left_id) <= (right_feed, right_id) then right_feed else left_feed end
+                    as other_feed,
                 case when (left_feed, left_id) <= (right_feed, right_id) then right_id else left_id end as other_id,
                 decision, decision_id, decided_at
             from staging.stg_identity_decisions
@@ -54,7 +55,7 @@ def read_decisions(connection: DuckDBPyConnection, as_of: date) -> None:
 
 
 def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``identity.demoted_identifiers``, ``identity.identifier_policies``, and the temp table ``identity_demoted``.
+    """Write ``identity.demoted_identifiers``, ``identity.identifier_policies``, and ``identity_demoted`` (temp).
 
     A demoted value joins nobody. The reason is the first that applies of ``blocked``, ``too_many_people``,
     ``over_used``. People are told apart roughly, by how their given names begin: what somebody mistypes further on does

@@ -132,8 +132,8 @@ def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
 def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
     """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
 
-    A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the day
-    on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
+    A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the
+    day on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
     """
     standard_forms.create_macros(connection)
     block = ", ".join(f"blocks.{name}" for name in _BLOCK)
@@ -142,8 +142,8 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         create or replace temp table identity_written as
         with written as (
             select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at,
-                nullif(trim(regexp_replace(blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '')
-                    as given,
+                nullif(trim(regexp_replace(
+                    blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') as given,
                 case when regexp_matches(blocks.last_name, '\\p{{L}}') then
                     nullif(trim(regexp_replace(
                         blocks.last_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') end as family
@@ -171,12 +171,8 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         from written
         """
     )
-    standard_forms.write_given_names(
-        connection, "(select given_as_read as first_name from identity_written)"
-    )
-    standard_forms.write_family_names(
-        connection, "(select family_as_read as last_name from identity_written)"
-    )
+    standard_forms.write_given_names(connection, "(select given_as_read as first_name from identity_written)")
+    standard_forms.write_family_names(connection, "(select family_as_read as last_name from identity_written)")
     standard_forms.write_emails(connection, "identity_written")
     standard_forms.write_addresses(connection, "identity_written")
     standard_forms.write_towns(connection, "identity_written")
@@ -203,8 +199,8 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         )
         select
             written.* exclude (given_as_read, family_as_read),
-            given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first, given.given_word_count,
-            given.given_initials, given.is_known_given_name,
+            given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
+            given.given_word_count, given.given_initials, given.is_known_given_name,
             family.family_name_key, family.family_name_forms,
             trusted_dates.birth_key, emails.email_key, emails.email_local,
             addresses.house_number, addresses.street_key, towns.town_key
@@ -228,7 +224,7 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
     """
     content = ", ".join(PROFILE)
     connection.execute(
-        f"""
+        """
         create or replace temp table identity_named as
         select
             contacts.* exclude (email_key, email_local, postal_code),
@@ -280,7 +276,8 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
         create or replace temp table identity_profiles as
         select members.profile_id, members.content,
             named.contact_id, named.feed, named.record_id, {content},
-            given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms, email_local,
+            given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
+            email_local,
             coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
         from identity_named as named
         join identity_profile_contacts as members using (contact_id)

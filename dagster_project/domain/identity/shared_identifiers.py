@@ -1,6 +1,6 @@
 """Identifiers that more than one person carries, as a table: who shares what, without saying the value.
 
-What belongs here: reporting. What does not: what a shared value may still join (``identifiers.py``, ``attribution.py``).
+What belongs here: reporting. What does not: what a shared value may still join (``identifiers``, ``attribution``).
 """
 
 from duckdb import DuckDBPyConnection
@@ -18,7 +18,8 @@ def write_shared_identifiers(connection: DuckDBPyConnection) -> None:
         with carried as (
             select distinct type, value, component
             from (
-                select contact_id, 'email' as type, email_key as value from identity.contacts where email_key is not null
+                select contact_id, 'email' as type, email_key as value
+                from identity.contacts where email_key is not null
                 union all
                 select contact_id, 'phone', phone from identity.contacts where phone is not null
             )

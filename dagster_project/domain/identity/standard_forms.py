@@ -21,7 +21,7 @@ _MOJIBAKE = {
     "Ã»": "u", "Ã§": "c", "Ã¢": "a", "Ã¤": "a", "Ã\u00a0": "a", "Ã ": "a", "Ã‰": "e", "Ã€": "a", "Ã‡": "c",
     "Ã\u0089": "e", "Ã\u0088": "e", "Ã\u0087": "c", "Å“": "oe", "Å\u0093": "oe", "â€™": "'",
 }  # fmt: skip
-_DOUBLES = "bb cc dd ff gg ll mm nn pp rr ss tt zz aa ee ii oo uu".split()
+_DOUBLES = ["bb", "cc", "dd", "ff", "gg", "ll", "mm", "nn", "pp", "rr", "ss", "tt", "zz", "aa", "ee", "ii", "oo", "uu"]
 TITLES = "mme|mlle|melle|mr|mrs|m[.]|monsieur|madame|mademoiselle|dr|docteur|maitre"
 """What stands before a name and is none (RE2, any case); a bare M is an initial, M. is not."""
 _PARTICLES = (
@@ -127,7 +127,8 @@ def write_given_names(connection: DuckDBPyConnection, source: str) -> None:
                 regexp_matches(written.words, '^\\p{{L}}( \\p{{L}})*$') or (
                     regexp_matches(written.words, '^[bcdfghjklmnpqrstvwxz]{{2,3}}$') and letters.rank is null
                 ) as is_initials
-            from written left join reference_given_letters as letters on letters.letters = replace(written.words, ' ', '')
+            from written
+            left join reference_given_letters as letters on letters.letters = replace(written.words, ' ', '')
             where written.words is not null
         ),
         named as (

@@ -15,11 +15,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
+from duckdb import DuckDBPyConnection
 from rich.console import Console
 
 from dagster_project.accuracy.report import BEGIN, Measured, OnFile, file_table, retailer_tables, write_between_marks
 from dagster_project.domain.identity.evaluation import Evaluation, evaluate
+from dagster_project.settings import load_settings
+from dagster_project.warehouse import Warehouse
 
 STAGE = "stage"
 _METHODS = ("cocanal", "exact_keys", "splink")
@@ -56,7 +58,7 @@ def measure_retailer(asked: Asked) -> dict[str, Measured]:
 
 def _judged(home: Path, links: Path, peak_mib: float) -> Measured:
     """The links at the threshold at which pairs of web accounts and cards have the best F1."""
-    with duckdb.connect() as connection:
+    with _warehouse(home).scratch() as connection:
         connection.execute(f"create table every_link as select * from read_parquet({_quoted(links)})")
         rounds = connection.execute(
             "select threshold, any_value(seconds) from every_link group by threshold order by threshold"
@@ -73,7 +75,7 @@ def _f1_of_people(measured: Measured) -> float:
     return (people.pairs.f1.value or 0.0) if people else 0.0
 
 
-def _evaluated(connection: duckdb.DuckDBPyConnection, home: Path, threshold: float | None) -> Evaluation:
+def _evaluated(connection: DuckDBPyConnection, home: Path, threshold: float | None) -> Evaluation:
     chosen = "null" if threshold is None else repr(threshold)
     records, transactions = (
         f"select * from read_csv({_quoted(home / 'truth' / name)}, header = true, all_varchar = true)"
@@ -108,20 +110,20 @@ def measure_files(asked: Asked) -> list[OnFile]:
         if path is None:
             continue
         console.print(f"{name}: Cocanal")
-        rows = read_rows(path)
-        of_cocanal = cocanal_on(rows, shape, asked.seed)
+        rows, warehouse = read_rows(path), _warehouse(asked.home)
+        of_cocanal = cocanal_on(warehouse, rows, shape, asked.seed)
         found.append(OnFile(name, "Cocanal, shipped model", of_cocanal.clustering, of_cocanal.seconds))
         try:
-            trained = train_on(rows, shape, asked.seed)
+            trained = train_on(warehouse, rows, shape, asked.seed)
         except TrainingError as error:
             console.print(f"{name}: {error}")
         else:
-            of_trained = cocanal_on(rows, shape, asked.seed, trained.model)
+            of_trained = cocanal_on(warehouse, rows, shape, asked.seed, trained.model)
             method = f"Cocanal, trained on the file without its labels ({trained.seconds:.0f} s)"
             found.append(OnFile(name, method, of_trained.clustering, of_trained.seconds))
         if shape is FAKE_PEOPLE_FILE:
             console.print(f"{name}: Splink")
-            of_splink, threshold = splink_on_fake_people(rows, asked.seed)
+            of_splink, threshold = splink_on_fake_people(warehouse, rows, asked.seed)
             method = f"Splink's tutorial, match weight {threshold:g}"
             found.append(OnFile(name, method, of_splink.clustering, of_splink.seconds))
     return found
@@ -159,12 +161,15 @@ def _process(what: str, asked: Asked) -> float:
 
 def _run_method(name: str, home: Path, seed: int) -> None:
     from dagster_project.accuracy.methods import METHODS
-    from dagster_project.settings import load_settings
-    from dagster_project.warehouse import Warehouse
 
-    with Warehouse(load_settings(home=home)).session(name) as connection:
+    with _warehouse(home).session(name) as connection:
         METHODS[name](connection, seed)
         connection.execute(f"copy links to {_quoted(home / 'links.parquet')} (format parquet)")
+
+
+def _warehouse(home: Path) -> Warehouse:
+    """Every database of the benchmark has the threads and the memory limit that this environment gives a run."""
+    return Warehouse(load_settings(home=home))
 
 
 def _quoted(path: Path) -> str:

@@ -5,11 +5,10 @@ of Splink's tutorials. Neither comes with the project: a file is an argument.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import duckdb
+from duckdb import DuckDBPyConnection
 
 from dagster_project.accuracy.plain_splink import FAKE_PEOPLE, clusters_at_thresholds
 from dagster_project.accuracy.staged import Row, real_date, stage_people
@@ -19,6 +18,7 @@ from dagster_project.domain.identity.evaluation import Clustering, evaluate
 from dagster_project.domain.identity.identifiers import demote, read_decisions
 from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
 from dagster_project.domain.identity.training import train_from_pairs
+from dagster_project.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ _FAKE_THRESHOLDS = tuple(float(weight) for weight in range(-10, 21))
 """Match weights (log2 odds) at which the tutorial's clusters are judged; the best one counts."""
 
 
-def cocanal_on(rows: list[Row], shape: Shape, seed: int, model: Model | None = None) -> Found:
+def cocanal_on(warehouse: Warehouse, rows: list[Row], shape: Shape, seed: int, model: Model | None = None) -> Found:
     """The identity stage on a file of people, with the shipped model or another."""
-    with _database() as connection:
+    with warehouse.scratch() as connection:
         people = stage_people(connection, rows, customer=shape.customer, person=shape.person, seed=seed)
         began = time.monotonic()
         resolve(connection, as_of=people.as_of, run_id="accuracy", previous=None, model=model)
@@ -87,10 +87,10 @@ def cocanal_on(rows: list[Row], shape: Shape, seed: int, model: Model | None = N
         return Found(_judged(connection, "identity.account_links"), seconds)
 
 
-def train_on(rows: list[Row], shape: Shape, seed: int) -> TrainedOn:
+def train_on(warehouse: Warehouse, rows: list[Row], shape: Shape, seed: int) -> TrainedOn:
     """A model from the records of a file, never from its truth. Raises TrainingError where they are too few."""
     policy = read_policy()
-    with _database() as connection:
+    with warehouse.scratch() as connection:
         people = stage_people(connection, rows, customer=shape.customer, person=shape.person, seed=seed)
         began = time.monotonic()
         connection.execute("create schema identity")
@@ -105,9 +105,9 @@ def train_on(rows: list[Row], shape: Shape, seed: int) -> TrainedOn:
         return TrainedOn(trained.model, time.monotonic() - began)
 
 
-def splink_on_fake_people(rows: list[Row], seed: int) -> tuple[Found, float]:
+def splink_on_fake_people(warehouse: Warehouse, rows: list[Row], seed: int) -> tuple[Found, float]:
     """Splink's tutorial on its ``fake_1000``, at the threshold (returned with it) that the truth likes best."""
-    with _database() as connection:
+    with warehouse.scratch() as connection:
         stage_people(connection, rows, customer=FAKE_PEOPLE_FILE.customer, person=FAKE_PEOPLE_FILE.person, seed=seed)
         connection.execute(
             """
@@ -127,15 +127,7 @@ def splink_on_fake_people(rows: list[Row], seed: int) -> tuple[Found, float]:
         return max(found, key=lambda each: each[0].clustering.pairs.f1.value or 0)
 
 
-@contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory, for a file of people is small."""
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        yield connection
-
-
-def _judged(connection: duckdb.DuckDBPyConnection, links: str) -> Clustering:
+def _judged(connection: DuckDBPyConnection, links: str) -> Clustering:
     people = evaluate(connection, links=links, truth="truth").people
     assert people is not None  # every record of the file has its person
     return people

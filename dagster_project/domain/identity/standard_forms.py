@@ -145,13 +145,13 @@ def write_given_names(connection: DuckDBPyConnection, source: str) -> None:
         select
             first_name, given_name_key, given_initials,
             case when given_name_key is not null
-                then list_distinct(list_concat([sound(given_name_key)], coalesce(whole.forms, [])))
+                then list_sort(list_distinct(list_concat([sound(given_name_key)], coalesce(whole.forms, []))))
             end as given_name_forms,
             -- Who is called `Camille Louise` may go by either; Jean-Pierre by the first or by both.
-            case when given_name_key is not null then list_distinct(list_concat(
+            case when given_name_key is not null then list_sort(list_distinct(list_concat(
                 case when is_compound then [sound(words[1])] else list_transform(words, lambda w: sound(w)) end,
                 coalesce(first.forms, [])
-            )) end as given_word_forms,
+            ))) end as given_word_forms,
             case when given_name_key is not null then sound(words[1]) end as given_first,
             len(words) as given_word_count,
             known.letters is not null as is_known_given_name
@@ -197,7 +197,7 @@ def write_family_names(connection: DuckDBPyConnection, source: str) -> None:
             from parted
         )
         select last_name, family_name_key,
-            list_distinct(list_transform(list_concat(list_concat(wholes, cores), parts), lambda n: sound(n)))
+            list_sort(list_distinct(list_transform(list_concat(list_concat(wholes, cores), parts), lambda n: sound(n))))
                 as family_name_forms
         from formed
         """

@@ -29,7 +29,7 @@ from dagster_project.domain.identity.records import build_contacts, build_profil
 from dagster_project.domain.identity.scores import ScoreMemory
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import name_accounts, read_history
-from dagster_project.domain.identity.verdicts import judge
+from dagster_project.domain.identity.verdicts import judge, judge_components
 
 __all__ = ["IdentitySummary", "Model", "Policy", "read_model", "read_policy", "resolve"]
 
@@ -103,12 +103,12 @@ def resolve(
         pairs_inside(connection, policy)
         scores.look_up("identity_pairs_inside")
         scores.tidy()
-        judge(connection, model, policy)
+        judge_components(connection, model, policy)
         scored = scores.scored
     tell("clustering")
     contested = cluster(connection, policy)
     tell("edges")
-    write_edges(connection, model)
+    write_edges(connection)
     write_model(connection, model, policy.declared_weight)
     tell("attribution")
     attribute(connection, policy)

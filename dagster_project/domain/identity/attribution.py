@@ -46,19 +46,24 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
             join identity_profiles as profiles using (profile_id)
             join identity_labels as labels using (profile_id)
         ),
+        profiles as (
+            select profile_id, component, email_key, phone_key
+            from identity_profiles join identity_labels using (profile_id)
+        ),
         ties as (
-            select component,
-                list(email_key) filter (where email_key is not null) as emails,
-                list(phone_key) filter (where phone_key is not null) as phones,
-                count(distinct profile_id) as profiles
-            from (select distinct profile_id, component, email_key, phone_key from said)
-            group by component having count(*) > 1
+            select component from profiles group by component having count(*) > 1
+        ),
+        email_ties as (
+            select component, email_key from profiles where email_key is not null group by all having count(*) > 1
+        ),
+        phone_ties as (
+            select component, phone_key from profiles where phone_key is not null group by all having count(*) > 1
         )
         select said.contact_id, said.component,
             case
-                when len(list_filter(ties.emails, lambda e: e = said.email_key)) > 1 then 'email'
-                when len(list_filter(ties.phones, lambda p: p = said.phone_key)) > 1 then 'phone'
-                when ties.profiles > 1 then 'similarity'
+                when email_ties.component is not null then 'email'
+                when phone_ties.component is not null then 'phone'
+                when ties.component is not null then 'similarity'
                 when said.email_key is not null then 'email'
                 when said.phone_key is not null then 'phone'
                 when said.has_name_and_address then 'name_and_address'
@@ -69,7 +74,10 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
                 when 'similarity' then {policy.similarity_confidence}
                 when 'name_and_address' then {policy.name_and_address_confidence}
             end as confidence
-        from said left join ties using (component)
+        from said
+        left join ties on ties.component = said.component
+        left join email_ties on email_ties.component = said.component and email_ties.email_key = said.email_key
+        left join phone_ties on phone_ties.component = said.component and phone_ties.phone_key = said.phone_key
         """
     )
 
@@ -155,30 +163,30 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
     connection.execute(
         f"""
         create or replace temp table identity_mailboxes_of_others as
-        with mailboxes as (
-            select distinct placed.component, email_key, email_local, given_word_forms, given_name_forms,
-                family_name_forms
-            from identity_named join identity_placed as placed using (contact_id)
+        with words as (
+            select email_key, sound(word) as word
+            from (
+                select email_key, unnest(string_split_regex(email_local, '[^a-z]+')) as word
+                from (select distinct email_key, email_local from identity_profiles where email_key is not null)
+            )
+            semi join reference_known_given_names as known on known.letters = word
+            where length(word) >= 4
+        ),
+        mailboxes as (
+            select component, email_key, email_local,
+                list_concat(list_concat(coalesce(given_word_forms, []), coalesce(given_name_forms, [])),
+                    coalesce(family_name_forms, [])) as forms
+            from identity_profiles join identity_labels using (profile_id)
             where email_key is not null
         ),
-        words as (
-            select component, email_key, unnest(string_split_regex(email_local, '[^a-z]+')) as word from mailboxes
-        ),
+        -- A word of the mailbox is the holder's if any of its profiles bears it.
         borne as (
-            select component, email_key, list_distinct(flatten(list(
-                list_concat(list_concat(coalesce(given_word_forms, []), coalesce(given_name_forms, [])),
-                    coalesce(family_name_forms, []))
-            ))) as forms
-            from mailboxes group by component, email_key
-        ),
-        strange as (
-            select words.component, words.email_key
-            from words
-            join reference_known_given_names as known on known.letters = words.word and length(words.word) >= 4
-            join borne on borne.component = words.component and borne.email_key = words.email_key
-            where len(borne.forms) > 0 and not list_contains(borne.forms, sound(words.word))
+            select component, email_key, word,
+                bool_or(list_contains(forms, word)) as is_own, bool_or(len(forms) > 0) as is_known
+            from mailboxes join words using (email_key)
+            group by component, email_key, word
         )
-        select component, email_key as value from strange
+        select component, email_key as value from borne where is_known and not is_own
         union
         select component, email_key from mailboxes where regexp_matches(email_local, '{policy.household_mailboxes}')
         """
@@ -268,16 +276,16 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
             )
         ),
         resolved as (
-            select usable.*, holders.component, held.value is not null as is_held
+            select usable.*, holders.component, holders.from_at, held.value is not null as is_held
             from usable
             left join held using (type, value)
-            asof left join identity_holders as holders
+            left join identity_holders as holders
                 on usable.type = holders.type and usable.value = holders.value and usable.seen_at >= holders.from_at
         ),
         -- The first key that says somebody; a key that is held but says nobody in particular ends the search.
         chosen as (
             select * from resolved
-            qualify row_number() over (partition by feed, record_id order by place) = 1
+            qualify row_number() over (partition by feed, record_id order by place, from_at desc) = 1
         )
         select feed, feed_rank, record_id, seen_at, payment_token, type as rule,
             case when component is not null then component

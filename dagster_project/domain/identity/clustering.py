@@ -297,23 +297,22 @@ def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
         """
     )
     contested_count = count_rows(connection, "identity_contested")
-    profiles = connection.execute(
-        "select node, component from identity_components semi join identity_contested using (component) order by node"
-    ).fetchall()
+    connection.execute(
+        "create or replace temp table identity_inside as "
+        "select node, component from identity_components semi join identity_contested using (component)"
+    )
+    profiles = connection.execute("select node, component from identity_inside order by node").fetchall()
     inside = dict(profiles)
     rows = connection.execute(
         """
-        with inside as (
-            select node, component from identity_components semi join identity_contested using (component)
-        )
         select l, r, weight, joins, conflict, pardons, false
         from identity_verdicts
-        join inside as lefts on lefts.node = l
-        join inside as rights on rights.node = r and rights.component = lefts.component
+        join identity_inside as lefts on lefts.node = l
+        join identity_inside as rights on rights.node = r and rights.component = lefts.component
         where joins or conflict > 0 or pardons
         union all
         select l, r, 1000.0, true, 0, false, true
-        from identity_decided join inside as lefts on lefts.node = l
+        from identity_decided join identity_inside as lefts on lefts.node = l
         where decision = 'same'
         order by all
         """

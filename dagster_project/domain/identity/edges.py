@@ -5,14 +5,10 @@ What belongs here: how verdicts become the published tables. What does not: the 
 
 from duckdb import DuckDBPyConnection
 
-from dagster_project.domain.identity.model import GAMMAS, Model
+from dagster_project.domain.identity.model import GAMMAS
 from dagster_project.domain.identity.verdicts import EVIDENCE, RULE, SHARES_IDENTIFIER
 
-UNDECIDED_BITS = 6
-"""A pair this close under the threshold is kept as undecided: stewards see it first."""
-
-
-def write_edges(connection: DuckDBPyConnection, model: Model) -> None:
+def write_edges(connection: DuckDBPyConnection) -> None:
     """Write ``identity.edges``: one row per accepted, refused or undecided pair of records.
 
     A profile stands in the edges as its best-known record; records of one profile need no edge. Refused are the pairs
@@ -32,9 +28,7 @@ def write_edges(connection: DuckDBPyConnection, model: Model) -> None:
                 end as decision,
                 coalesce(refusals.reason, verdicts.reason) as refusal
             from identity_verdicts as verdicts left join identity_refusals as refusals using (l, r)
-            where verdicts.joins or verdicts.declared is not null or verdicts.weight >= {model.accept_weight}
-                or (verdicts.conflict = 0 and verdicts.weight >= {model.accept_weight - UNDECIDED_BITS})
-                or {SHARES_IDENTIFIER}
+            where verdicts.is_telling
         )
         select
             lefts.feed as left_feed, lefts.record_id as left_record_id,

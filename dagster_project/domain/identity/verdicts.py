@@ -71,23 +71,29 @@ def _words() -> str:
     return f"concat_ws('; ', {', '.join(parts)})"
 
 
-def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
-    """Write ``identity_verdicts``: one row per scored pair that joins, contradicts, or nearly did either.
+EVIDENCE = _words()
+SHARES_IDENTIFIER = f"({_reaches('email', 'exact')} or {_reaches('phone', 'mobile', 'landline')})"
+RULE = (
+    f"coalesce(declared, case when {_reaches('email', 'exact')} then 'email' "
+    f"when {_reaches('phone', 'mobile', 'landline')} then 'phone' else 'similarity' end)"
+)
+"""SQL: what ties a pair: the declared number, the identifier that both carry, or all that agrees taken together."""
 
-    Columns: l, r, weight (log2 odds, a declared number's weight included), declared (type or null), joins, conflict
-    (0, 1, 2), pardons, reason (null where it joins), evidence, and the levels.
-    """
+UNDECIDED_BITS = 6
+"""A pair this close under the threshold is undecided: stewards see it first."""
+
+
+def _judged(model: Model, policy: Policy) -> str:
+    """SQL: every scored pair with its verdict. ``is_telling``: somebody may ask about it."""
     dates = _any_of({"birth_date": model.perhaps_two.get("birth_date", ())})
-    connection.execute(
-        f"""
-        create or replace temp table identity_verdicts as
+    return f"""
         with weighed as (
             select scores.* exclude (weight, one, other),
                 scores.weight + case when links.type is null then 0 else {policy.declared_weight} end as weight,
                 links.type as declared
             from identity_scores as scores left join identity_links as links using (l, r)
         ),
-        judged as (
+        doubted as (
             select *,
                 case
                     when {_any_of(model.two_people)} then 2
@@ -99,26 +105,47 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
                 ({_PARDONS} or {_NEARLY_ALL}) as pardons,
                 coalesce({not model.tells_households} or {_PERSONAL} or declared is not null, false) as is_personal
             from weighed
+        ),
+        judged as (
+            select *,
+                weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
+                declared is not null or weight >= {model.accept_weight} or {SHARES_IDENTIFIER}
+                    or (conflict = 0 and weight >= {model.accept_weight - UNDECIDED_BITS}) as is_telling,
+                case
+                    when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
+                    when conflict > 0 and {_reaches("given_name", "different", "unlike", "crossed")} then 'given_name'
+                    when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
+                    when conflict > 0 then 'could_be_two_people'
+                    when not is_personal then 'household_only'
+                    else 'too_little_evidence'
+                end as reason
+            from doubted
         )
-        select *,
-            weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
-            case
-                when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
-                when conflict > 0 and {_reaches("given_name", "different", "unlike", "crossed")} then 'given_name'
-                when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
-                when conflict > 0 then 'could_be_two_people'
-                when not is_personal then 'household_only'
-                else 'too_little_evidence'
-            end as reason
-        from judged
-        """
+    """
+
+
+def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
+    """Write ``identity_verdicts``: one row per scored pair that somebody may ask about.
+
+    Columns: l, r, weight (log2 odds, a declared number's weight included), declared (type or null), joins, conflict
+    (0, 1, 2), pardons, reason (null where it joins), is_telling, and the levels. Most scored pairs say nothing: two
+    people who share a name or a street.
+    """
+    connection.execute(
+        f"create or replace temp table identity_verdicts as {_judged(model, policy)} select * from judged where is_telling"
     )
 
 
-EVIDENCE = _words()
-SHARES_IDENTIFIER = f"({_reaches('email', 'exact')} or {_reaches('phone', 'mobile', 'landline')})"
-RULE = (
-    f"coalesce(declared, case when {_reaches('email', 'exact')} then 'email' "
-    f"when {_reaches('phone', 'mobile', 'landline')} then 'phone' else 'similarity' end)"
-)
-"""SQL: what ties a pair: the declared number, the identifier that both carry, or all that agrees taken together."""
+def judge_components(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
+    """Add to ``identity_verdicts`` the other pairs within ``identity_components``: they may contradict a union."""
+    connection.execute(
+        f"""
+        insert into identity_verdicts
+        {_judged(model, policy)}
+        select judged.*
+        from judged
+        join identity_components as lefts on lefts.node = judged.l
+        join identity_components as rights on rights.node = judged.r and rights.component = lefts.component
+        anti join identity_verdicts as known on known.l = judged.l and known.r = judged.r
+        """
+    )

@@ -8,6 +8,7 @@ from duckdb import DuckDBPyConnection
 from dagster_project.domain.identity.model import GAMMAS
 from dagster_project.domain.identity.verdicts import EVIDENCE, RULE, SHARES_IDENTIFIER
 
+
 def write_edges(connection: DuckDBPyConnection) -> None:
     """Write ``identity.edges``: one row per accepted, refused or undecided pair of records.
 

@@ -132,7 +132,8 @@ def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
     people who share a name or a street.
     """
     connection.execute(
-        f"create or replace temp table identity_verdicts as {_judged(model, policy)} select * from judged where is_telling"
+        "create or replace temp table identity_verdicts as "
+        f"{_judged(model, policy)} select * from judged where is_telling"
     )
 
 

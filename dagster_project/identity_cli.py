@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dagster_project.domain.identity.review import Decision
     from dagster_project.domain.release import Release
     from dagster_project.identity_diff import DryRun
+    from dagster_project.identity_training import Training
     from dagster_project.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure who was taken for whom, correct it, try out another way.")
@@ -331,6 +332,106 @@ def diff(
                 complaints.print(f"{json_file} cannot be written: {error.strerror}.", style="red", markup=False)
                 raise typer.Exit(WRONG_USE) from None
     _tell_differences(found, settings.currency)
+
+
+@app.command()
+def train(
+    home: _Home = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="accounts: the accounts of the last build are the labels (shops); pairs: expectation maximisation "
+            "(registers, files without households).",
+        ),
+    ] = "accounts",
+    adopt: Annotated[bool, typer.Option("--adopt", help="Let the nightly run use the candidate from now on.")] = False,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV: feed, record_id, person_id. Default: the home's own truth, if it has one.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Train a match model on the last build, and compare it with the one in force. Nothing is published.
+
+    The candidate lies in the home beside the model in force. Exit codes: 0 trained, 2 wrong use, too little to train on
+    or a candidate that is not fit, 1 a run is writing in the home.
+    """
+    from dagster_project.cli import WRONG_USE, _quieten, _settings, _told_in_sentences, complaints, console
+    from dagster_project.domain.identity.evaluation import EvaluationError
+    from dagster_project.domain.identity.training import TrainingError
+    from dagster_project.settings import SettingsError
+
+    with _told_in_sentences():
+        if method not in ("accounts", "pairs"):
+            raise SettingsError("--from is accounts or pairs.")
+        settings = _settings(home)
+        _quieten(False)
+        from dagster_project.identity_training import train as train_model
+
+        try:
+            found = train_model(
+                settings,
+                method="pairs" if method == "pairs" else "accounts",
+                truth=truth,
+                adopt=adopt,
+                announce=lambda step: console.print(f"  {step}", highlight=False),
+            )
+        except (TrainingError, EvaluationError) as error:
+            complaints.print(str(error), style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(WRONG_USE) from None
+    _tell_training(found, settings.home)
+
+
+def _tell_training(found: "Training", home: Path) -> None:
+    from dagster_project.cli import console
+
+    model = found.trained.model
+    console.print(f"Trained on {escape(found.trained.trained_on)}.", soft_wrap=True)
+    table = _table("Weights in bits", "comparison", "level", "before", "after", "change")
+    last = ""
+    for comparison, level, before, after in found.weights:
+        mark = "" if comparison in found.trained.filled else " (never filled)"
+        shown = comparison + mark if comparison != last else ""
+        last = comparison
+        table.add_row(shown, level, *(f"{value:+.1f}" for value in (before, after, after - before)))
+    table.add_row("prior", "", *(f"{value:.2g}" for value in (found.before.prior, model.prior)), "")
+    console.print(table)
+    for which, words in (("two_people", "prove two people"), ("perhaps_two", "say two people unless much agrees")):
+        before, after = getattr(found.before, which), getattr(model, which)
+        for comparison in sorted({*before, *after}):
+            old, new = list(before.get(comparison, ())), list(after.get(comparison, ()))
+            if old != new:
+                did, do = (" and ".join(levels) or "nothing" for levels in (old, new))
+                console.print(f"Of {comparison}, {did} did {words}; now {do}.", soft_wrap=True)
+    pairs = found.pairs
+    table = _table("Pairs, each by itself", "", "compared", "joined before", "after", "would join", "no longer join")
+    sizes = (pairs.scored, pairs.joined_before, pairs.joined_after, pairs.gained, pairs.lost)
+    table.add_row("all", *map(_number, sizes))
+    console.print(table)
+    changes = found.changes
+    table = _table("Accounts", "", "before", "after", "merged", "split", "people's records that move")
+    table.add_row("all", *map(_number, (*found.accounts, changes.merged, changes.split, found.moved_records)))
+    console.print(table)
+    if found.evaluations:
+        table = _table("Against the truth", "model", "precision", "recall", "F1", "households merged")
+        for model_version, each in zip((found.before.version, model.version), found.evaluations, strict=True):
+            records = each.people or each.all_records
+            if records:
+                merged = _estimate(each.households.merged_share) if each.households else "–"
+                table.add_row(escape(model_version), *_pairs(records.pairs), merged)
+        console.print(table)
+    if found.adopted:
+        console.print(f"Adopted: {found.adopted}. The next night publishes anew with it.", soft_wrap=True)
+        back = f"put {found.kept} in its place" if found.kept else "delete it, and the shipped model counts again"
+        console.print(f"To go back, {back}.", soft_wrap=True)
+    else:
+        console.print(f"The candidate: {found.candidate}. Nothing uses it yet.", soft_wrap=True)
+        ask = f"cocanal identity diff --model {found.candidate} --home {home}"
+        console.print(f"What it would change in money and audiences: {ask}", soft_wrap=True)
 
 
 def _tell_differences(found: "DryRun", currency: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import requests
+from pydantic import Field
 from tenacity import retry, stop_after_attempt, wait_exponential
 
 from dagster_project.assets.landing import SCHEDULED_TAG
@@ -92,6 +93,49 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
         remove_old_runs()
 
     return tidy
+
+
+class TrainingConfig(dg.Config):
+    """What a person may ask of one training."""
+
+    method: str = Field("accounts", description="accounts (shops) or pairs (registers, files without households).")
+    adopt: bool = Field(False, description="Let the nightly run use the candidate from now on.")
+
+
+def training_job(settings: Settings) -> dg.JobDefinition:
+    """What «cocanal identity train» does: a candidate model beside the one in force. Publishes nothing."""
+
+    @dg.op
+    def train_identity_model(context: dg.OpExecutionContext, config: TrainingConfig) -> None:
+        from dagster_project.domain.identity.training import TrainingError
+        from dagster_project.identity_training import train
+
+        if config.method not in ("accounts", "pairs"):
+            raise dg.Failure("The method is accounts or pairs.")
+        try:
+            found = train(
+                settings,
+                method="pairs" if config.method == "pairs" else "accounts",
+                adopt=config.adopt,
+                announce=context.log.info,
+            )
+        except TrainingError as error:
+            raise dg.Failure(str(error)) from error
+        for comparison, level, before, after in found.weights:
+            context.log.info(f"{comparison}, {level}: {before:+.1f} before, {after:+.1f} after (bits).")
+        pairs, changes = found.pairs, found.changes
+        context.log.info(
+            f"Trained on {found.trained.trained_on}. Of {pairs.scored} pairs, {pairs.gained} would join and "
+            f"{pairs.lost} would no longer; of {found.accounts[0]} accounts, {changes.merged} would be merged and "
+            f"{changes.split} be split off. {'In force' if found.adopted else 'Beside the model in force'}: "
+            f"{found.adopted or found.candidate}."
+        )
+
+    @dg.job(name="identity_training", description="Trains a match model on the last build. Publishes nothing.")
+    def identity_training() -> None:
+        train_identity_model()
+
+    return identity_training
 
 
 def weekly_tidy(job: dg.JobDefinition) -> Iterator[dg.ScheduleDefinition]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from dagster_project.assets.specs import Stopwatch, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.fingerprint import fingerprint
+from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import newest_date
 from dagster_project.domain.landing.intake import Intake, take_in
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
@@ -43,6 +43,7 @@ def _settings_of_tables(settings: Settings) -> dict[str, object]:
         "holdout_salt": settings.holdout_salt,
         "currency": settings.currency,
         "default_country": settings.default_country,
+        "identity_model": file_stamp(settings.identity_model),
     }
 
 

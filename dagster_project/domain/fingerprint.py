@@ -36,3 +36,8 @@ def fingerprint(deliveries: Iterable[Delivery], as_of: date, settings: Mapping[s
         default=str,
     )
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def file_stamp(path: Path) -> str | None:
+    """A hash of a file that reaches a table, such as a home's own match model; None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

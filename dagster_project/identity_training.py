@@ -72,8 +72,9 @@ def train(
     """Train a candidate on the home's last build and compare it with the model in force; adopt it if ``adopt`` says so.
 
     ``truth`` is a CSV file (feed, record_id, person_id); default: the home's own, if it has one. Deterministic: the
-    same build gives the same candidate. Raises TrainingError where there is too little to train on or the candidate is
-    degenerate (nothing is written then), HomeIsBusy where a run writes, ReleaseError where there is no build.
+    same build gives the same candidate. Raises TrainingError where there is too little to train on, the candidate is
+    degenerate, or a shop is to adopt one that is trained from pairs (nothing is written then); HomeIsBusy where a run
+    writes; ReleaseError where there is no build.
     """
     tell = announce or (lambda step: None)
     before, policy = read_model(settings.identity_model), read_policy()
@@ -86,6 +87,8 @@ def train(
             as_of = _as_of(connection)
             tell("reading the records")
             prepare(connection, as_of, policy)
+            if adopt and method == "pairs":
+                refuse_shops(connection)
             tell(f"training from {method}")
             if method == "accounts":
                 trained = train_from_accounts(connection, before, ACCOUNTS_OF_PROFILES, "")
@@ -149,6 +152,18 @@ def adopt_model(settings: Settings, candidate: Path) -> Path | None:
     finally:
         if not was_held:
             release_run_lock(settings.lock)
+
+
+def refuse_shops(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises TrainingError where there are purchases: a shop's people live together, which pairs do not tell."""
+    ((purchases,),) = connection.execute(
+        "select count(*) from identity.records where feed in ('shop_orders', 'pos_tickets')"
+    ).fetchall()
+    if purchases:
+        raise TrainingError(
+            "A model that is trained from pairs is not adopted where there are orders or tickets: a shop's customers "
+            "live together, and it would take households for people. Train from accounts, or leave out --adopt to see."
+        )
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection) -> date:

@@ -26,7 +26,7 @@ from dagster_project.domain.identity.training import (
     train_from_pairs,
     write_model_file,
 )
-from dagster_project.identity_training import adopt_model
+from dagster_project.identity_training import adopt_model, refuse_shops
 from dagster_project.run_lock import HomeIsBusy
 from dagster_project.settings import load_settings
 
@@ -268,6 +268,16 @@ def test_adopting_a_model_publishes_anew_and_going_back_does_too(tmp_path):
     assert tonight() == first
     settings.identity_model.unlink()
     assert tonight() == shipped
+
+
+def test_a_shop_does_not_adopt_a_model_that_takes_households_for_people(staging_database, records, connection):
+    refuse_shops(connection)
+    shop = staging_database({"shop_customers": records[:2], "pos_tickets": [
+        {"ticket_id": "T1", "sold_at": "2019-04-01", "ticket_type": "sale", "loyalty_card_id": "K1"}
+    ]})  # fmt: skip
+    prepare(shop, AS_OF, read_policy())
+    with pytest.raises(TrainingError, match="households for people"):
+        refuse_shops(shop)
 
 
 def test_no_model_is_adopted_while_a_run_is_under_way(tmp_path):

@@ -121,7 +121,7 @@ def _resolved(staging_database, rows, threads=1, **said):
     return connection
 
 
-@law(8)
+@law(6)
 @given(rows=DECIDED, other=RECORDS, order=st.randoms(use_true_random=False))
 def test_every_table_is_a_function_of_the_records_alone(staging_database, tmp_path, rows, other, order):
     """Not of the order of rows, not of the threads, not of what is remembered, not of how often it is asked."""
@@ -232,7 +232,7 @@ def test_who_is_who_keeps_its_promises(staging_database, rows):
             assert account[tuple(left)] == account[tuple(right)]
 
 
-@law(6)
+@law(5)
 @given(rows=DECIDED)
 def test_a_revoked_decision_was_never_made(staging_database, rows):
     revoked = [{**decision, "revoked_at": "2020-06-30"} for decision in rows["identity_decisions"]]
@@ -241,7 +241,7 @@ def test_a_revoked_decision_was_never_made(staging_database, rows):
     assert _tables(_resolved(staging_database, {**rows, "identity_decisions": revoked + tomorrow})) == expected
 
 
-@law(6)
+@law(5)
 @given(rows=DECIDED)
 def test_who_was_declared_different_is_in_two_accounts_even_if_both_say_the_same(staging_database, rows):
     """The two say nothing but the same; whatever else is decided between others, the two are never one."""
@@ -281,7 +281,7 @@ def _nights(draw):
     return nights
 
 
-@law(6)
+@law(5)
 @given(nights=_nights())
 def test_nights_one_after_another_are_the_full_build_and_ids_stay(staging_database, tmp_path, nights):
     seen, alive, previous = set(), set(), None

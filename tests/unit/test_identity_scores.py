@@ -211,13 +211,19 @@ def test_a_damaged_memory_is_forgotten(night, tmp_path, damage):
     assert night(PEOPLE, memory=memory)[1].scored_pairs == 0
 
 
-def test_another_model_compares_everything_again(night, tmp_path):
-    memory = tmp_path / "scores.duckdb"
+def test_another_threshold_asks_the_same_scores_and_other_weights_ask_new_ones(night, tmp_path):
+    memory, shipped = tmp_path / "scores.duckdb", read_model()
     night(PEOPLE, memory=memory)
-    strict = replace(read_model(), accept_weight=90.0, version="strict")
+    strict = replace(shipped, accept_weight=90.0, version="strict")
     connection, summary = night(PEOPLE, memory=memory, model=strict)
+    assert summary.scored_pairs == 0
+    assert len(connection.execute("select account_id from identity.anchors").fetchall()) == 4
+    assert tables(connection) == tables(night(PEOPLE, model=strict)[0])
+    email = {**shipped.levels["email"], "exact": (0.5, 1e-3)}
+    weaker = replace(shipped, levels={**shipped.levels, "email": email}, version="weaker")
+    connection, summary = night(PEOPLE, memory=memory, model=weaker)
     assert summary.scored_pairs == 6
-    assert len(set(connection.execute("select account_id from identity.anchors").fetchall())) == 4
+    assert tables(connection) == tables(night(PEOPLE, model=weaker)[0])
 
 
 def test_a_memory_that_is_mostly_of_other_nights_is_written_anew(night, tmp_path):

@@ -80,8 +80,8 @@ def dry_run(
             announce(step, now - last)
         last = now
 
-    with _aside(settings) as aside:
-        _copy(settings, aside)
+    with home_aside(settings) as aside:
+        copy_home(settings, aside)
         warehouse = Warehouse(aside)
         _check_build(warehouse, current.release_id)
         done("copy of the working database")
@@ -160,7 +160,7 @@ def _missing(error: Exception) -> str:
 
 
 @contextmanager
-def _aside(settings: Settings) -> Iterator[Settings]:
+def home_aside(settings: Settings) -> Iterator[Settings]:
     """A home inside the home, which goes away at the end; those that killed runs left go now."""
     for left_over in settings.home.glob(f"{_PREFIX}*"):
         lock = settings.model_copy(update={"home": left_over}).lock
@@ -177,7 +177,7 @@ def _aside(settings: Settings) -> Iterator[Settings]:
         os.environ.update(environment_of_run(settings))
 
 
-def _copy(settings: Settings, aside: Settings) -> None:
+def copy_home(settings: Settings, aside: Settings) -> None:
     """Copy the working database and the memory of scores, without the lock: who runs is refused, not kept waiting."""
     busy = HomeIsBusy(
         f"A run is writing in {settings.home}, so its working database cannot be copied: "

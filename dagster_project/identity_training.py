@@ -31,7 +31,7 @@ from dagster_project.domain.identity.training import (
     train_from_pairs,
     write_model_file,
 )
-from dagster_project.identity_diff import _aside, _copy
+from dagster_project.identity_diff import copy_home, home_aside
 from dagster_project.run_lock import hold_run_lock, is_locked, release_run_lock
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
@@ -80,9 +80,9 @@ def train(
     before, policy = read_model(settings.identity_model), read_policy()
     if truth is None and (own := settings.home / "truth" / "records.csv").is_file():
         truth = own
-    with _aside(settings) as aside:
+    with home_aside(settings) as aside:
         tell("copying the working database")
-        _copy(settings, aside)
+        copy_home(settings, aside)
         with Warehouse(aside).session("training") as connection:
             as_of = _as_of(connection)
             tell("reading the records")

@@ -13,11 +13,8 @@ from duckdb import DuckDBPyConnection
 from dagster_project.accuracy.plain_splink import FAKE_PEOPLE, clusters_at_thresholds
 from dagster_project.accuracy.staged import Row, real_date, stage_people
 from dagster_project.domain.identity import Model, read_model, read_policy, resolve
-from dagster_project.domain.identity.blocking import find_pairs, link_declared
 from dagster_project.domain.identity.evaluation import Clustering, evaluate
-from dagster_project.domain.identity.identifiers import demote, read_decisions
-from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
-from dagster_project.domain.identity.training import train_from_pairs
+from dagster_project.domain.identity.training import check, prepare, train_from_pairs
 from dagster_project.warehouse import Warehouse
 
 
@@ -89,19 +86,12 @@ def cocanal_on(warehouse: Warehouse, rows: list[Row], shape: Shape, seed: int, m
 
 def train_on(warehouse: Warehouse, rows: list[Row], shape: Shape, seed: int) -> TrainedOn:
     """A model from the records of a file, never from its truth. Raises TrainingError where they are too few."""
-    policy = read_policy()
     with warehouse.scratch() as connection:
         people = stage_people(connection, rows, customer=shape.customer, person=shape.person, seed=seed)
         began = time.monotonic()
-        connection.execute("create schema identity")
-        read_decisions(connection, people.as_of)
-        build_records(connection, as_of=people.as_of)
-        build_contacts(connection, as_of=people.as_of, policy=policy)
-        demote(connection, policy)
-        build_profiles(connection)
-        link_declared(connection)
-        find_pairs(connection, policy)
+        prepare(connection, people.as_of, read_policy())
         trained = train_from_pairs(connection, read_model(), "identity_pairs", version="trained on the file")
+        check(trained)
         return TrainedOn(trained.model, time.monotonic() - began)
 
 

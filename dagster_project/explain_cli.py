@@ -58,12 +58,10 @@ def explain(
     nothing to explain.
     """
     from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints, console
-    from dagster_project.domain.identity.explanation import (
-        AnonymousExplanation,
-        ExplanationError,
-        render_page,
-    )
+    from dagster_project.domain.identity.explanation import AnonymousExplanation, ExplanationError
     from dagster_project.domain.identity.explanation import explain as explain_record
+    from dagster_project.domain.identity.explanation_page import render_page
+    from dagster_project.domain.identity.explanation_words import plain
     from dagster_project.settings import SettingsError
     from dagster_project.warehouse import Warehouse
 
@@ -77,7 +75,7 @@ def explain(
             with Warehouse(settings).scratch() as connection, _read(release, connection):
                 found = explain_record(connection, asked, is_masked=not show_personal_data)
         except ExplanationError as error:
-            complaints.print(str(error), style="red", markup=False, soft_wrap=True)
+            complaints.print(plain(error), style="red", markup=False, soft_wrap=True)
             raise typer.Exit(WRONG_USE) from None
         folder = settings.home / "explain"
         if isinstance(found, AnonymousExplanation):
@@ -182,18 +180,16 @@ def _write_privately(path: Path, text: str) -> None:
 
 def _tell_anonymous(found: "AnonymousExplanation", release_id: str) -> None:
     from dagster_project.cli import console
-    from dagster_project.domain.identity.explanation import plain
+    from dagster_project.domain.identity.explanation_words import plain, say_why_anonymous
 
-    console.print(
-        f"[bold]{escape(plain(str(found.record)))}[/bold] has no account in release {release_id}.", soft_wrap=True
-    )
-    for reason in found.reasons:
+    console.print(f"[bold]{escape(plain(found.record))}[/bold] has no account in release {release_id}.", soft_wrap=True)
+    for reason in say_why_anonymous(found):
         console.print(f"  {escape(reason)}", soft_wrap=True)
 
 
 def _tell(found: "AccountExplanation", release_id: str) -> None:
     from dagster_project.cli import console
-    from dagster_project.domain.identity import explanation as words
+    from dagster_project.domain.identity import explanation_words as words
 
     def say(text: str) -> None:
         console.print(escape(text), soft_wrap=True)
@@ -223,11 +219,7 @@ def _tell(found: "AccountExplanation", release_id: str) -> None:
         say("Nothing came near enough to be refused.")
     console.print("\n[bold]Household, history, stewards[/bold]")
     if found.household_id:
-        mates = [
-            f"{member.account_id} ({words.HOUSEHOLD_WORDS.get(member.reason, member.reason)})"
-            for member in found.household
-            if member.account_id != found.account_id
-        ]
+        mates = [f"{mate} ({words.HOUSEHOLD_WORDS.get(reason, reason)})" for mate, reason in found.household.items()]
         say(f"Household {found.household_id}, which merges nobody: {', '.join(mates)}.")
     else:
         say("No household.")
@@ -249,15 +241,14 @@ def _right(name: str) -> Column:
 
 
 def _records(found: "AccountExplanation") -> Table:
-    from dagster_project.domain.identity.explanation import FEED_WORDS, number, plain
+    from dagster_project.domain.identity.explanation_words import FEED_WORDS, FORMATS, plain, say_person
 
     table = _table(_right("no."), "record", "linked by", "what it says")
     for place, each in enumerate(found.records[:SHOWN_RECORDS], 1):
-        said = (each.said.name, each.said.born, each.said.email, each.said.phone, each.said.address)
         cells = (
             f"{FEED_WORDS.get(each.ref.feed, (each.ref.feed,))[0]} {plain(each.ref.record_id)}",
-            f"{each.rule}, {number(each.confidence, 2)}",
-            " · ".join(part for part in said if part),
+            f"{each.rule}, {FORMATS.number(each.confidence, 2)}",
+            " · ".join(part for part in say_person(each.said, is_masked=found.is_masked) if part),
         )
         table.add_row(str(place), *(escape(cell) for cell in cells))
     return table
@@ -265,15 +256,15 @@ def _records(found: "AccountExplanation") -> Table:
 
 def _named(found: "AccountExplanation", ref: "Ref") -> str:
     """A record by its number in the table, else in full."""
-    from dagster_project.domain.identity.explanation import plain
+    from dagster_project.domain.identity.explanation_words import plain
 
     shown = (place for place, each in enumerate(found.records[:SHOWN_RECORDS], 1) if each.ref == ref)
     place = next(shown, None)
-    return plain(str(ref)) if place is None else str(place)
+    return plain(ref) if place is None else str(place)
 
 
 def _pairs(found: "AccountExplanation") -> Table:
-    from dagster_project.domain.identity.explanation import PAIR_WORDS, bits, odds
+    from dagster_project.domain.identity.explanation_words import PAIR_WORDS, bits, odds
 
     table = _table(_right("weight"), "nos.", "that is", "tied by, and all that agrees or differs")
     for pair in sorted(found.pairs, key=lambda pair: (pair.strength, pair.left, pair.right))[:SHOWN_PAIRS]:
@@ -289,7 +280,7 @@ def _pairs(found: "AccountExplanation") -> Table:
 
 
 def _refusals(found: "AccountExplanation") -> Table:
-    from dagster_project.domain.identity.explanation import bits, plain
+    from dagster_project.domain.identity.explanation_words import bits, plain, say_reason
 
     table = _table(_right("weight"), "no.", "with", "why not")
     for each in found.refusals[:SHOWN_PAIRS]:
@@ -297,8 +288,8 @@ def _refusals(found: "AccountExplanation") -> Table:
         cells = (
             bits(each.pair.weight),
             _named(found, each.own),
-            f"{plain(str(each.other))} of {each.account_id or 'no account'}",
-            f"{each.pair.reason_words}{undecided} ({each.pair.evidence})",
+            f"{plain(each.other)} of {each.account_id or 'no account'}",
+            f"{say_reason(each.pair)}{undecided} ({each.pair.evidence})",
         )
         table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -60,6 +60,23 @@ PROFILE = (
 )
 """What a profile says: the columns that make its content."""
 
+NAMES_SOMEBODY = """
+    (coalesce(given_initials, family_name_key, birth_key) is not null or feed in ('shop_customers', 'loyalty_members'))
+"""
+"""SQL: whether a contact is compared at all."""
+
+CONTENT = f"""
+    {", ".join(PROFILE)}, given_word_forms, family_name_forms,
+    case when not coalesce(
+        email_key is not null
+        or phone_key is not null
+        or (given_name_key is not null and family_name_key is not null
+            and (birth_key is not null or (street_key is not null and house_number is not null))),
+        false
+    ) then feed || '|' || record_id end
+"""
+"""SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
+
 
 def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
     """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
@@ -224,7 +241,7 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
     """
     content = ", ".join(PROFILE)
     connection.execute(
-        """
+        f"""
         create or replace temp table identity_named as
         select
             contacts.* exclude (email_key, email_local, postal_code),
@@ -237,26 +254,14 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
             on demoted_emails.type = 'email' and demoted_emails.value = contacts.email_key
         left join identity_demoted as demoted_phones
             on demoted_phones.type = 'phone' and demoted_phones.value = contacts.phone
-        where coalesce(given_initials, family_name_key, birth_key) is not null
-            or feed in ('shop_customers', 'loyalty_members')
+        where {NAMES_SOMEBODY}
         """
     )
     connection.execute(
         f"""
         create or replace temp table identity_profile_contacts as
         with hashed as (
-            select contact_id,
-                hash(
-                    {content},
-                    case when not coalesce(
-                        email_key is not null
-                        or phone_key is not null
-                        or (given_name_key is not null and family_name_key is not null
-                            and (birth_key is not null or (street_key is not null and house_number is not null))),
-                        false
-                    ) then feed || '|' || record_id end,
-                    different.feed, different.record_id
-                ) as content
+            select contact_id, hash({CONTENT}, different.feed, different.record_id) as content
             from identity_named
             left join (
                 select left_feed as feed, left_id as record_id from identity_different union

@@ -42,11 +42,15 @@ def write_edges(connection: DuckDBPyConnection) -> None:
         union all
         select
             lefts.feed, lefts.record_id, rights.feed, rights.record_id, 'decision',
-            case decided.decision when 'same' then 'accepted' else 'refused' end,
-            case decided.decision when 'different' then 'declared_different' end,
+            case when decided.decision = 'same' and ones.component = others.component then 'accepted'
+                else 'refused' end,
+            case when decided.decision = 'same' and ones.component = others.component then null
+                else 'declared_different' end,
             null, 'decided by a steward', {", ".join("null" for _ in GAMMAS)}
         from identity_decided as decided
         join identity_profiles as lefts on lefts.profile_id = decided.l
         join identity_profiles as rights on rights.profile_id = decided.r
+        join identity_labels as ones on ones.profile_id = decided.l
+        join identity_labels as others on others.profile_id = decided.r
         """
     )

@@ -313,7 +313,8 @@ def write_towns(connection: DuckDBPyConnection, source: str) -> None:
         f"""
         create or replace temp table identity_towns as
         select city, nullif(replace(regexp_replace(regexp_replace(regexp_replace(
-            words_of(city), '(^| )st( |$)', ' saint '), '(^| )ste( |$)', ' sainte '), ' cedex.*$', ''), ' ', ''), '')
+            regexp_replace(words_of(city), ' (e|er|eme|ieme|arrondissement|arrdt)( .*)?$', ''),
+            '(^| )st( |$)', ' saint '), '(^| )ste( |$)', ' sainte '), ' cedex.*$', ''), ' ', ''), '')
             as town_key
         from (select distinct city from {source} where city is not null)
         """

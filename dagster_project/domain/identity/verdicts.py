@@ -33,6 +33,8 @@ _PERSONAL = (
     f" or {_reaches('birth_date', 'exact', 'swapped', 'close')}"
     f" or {_reaches('email', 'exact', 'typo')} or {_reaches('phone', 'mobile')})"
 )
+# One of the two gives no name, and both give one e-mail or mobile phone.
+_NAMELESS = f"(gamma_given_name = -1 and ({_reaches('email', 'exact')} or {_reaches('phone', 'mobile')}))"
 # Names and a way to reach the person agree, or the birth date: what else differs is a slip or a change, not another
 # person.
 _PARDONS = (
@@ -79,6 +81,8 @@ RULE = (
 )
 """SQL: what ties a pair: the declared number, the identifier that both carry, or all that agrees taken together."""
 
+NAMELESS_BITS = 4
+"""How much less is enough where one record gives no name: nobody else can claim its e-mail or phone."""
 UNDECIDED_BITS = 6
 """A pair this close under the threshold is undecided: stewards see it first."""
 
@@ -103,16 +107,18 @@ def _judged(model: Model, policy: Policy) -> str:
                     else 0
                 end as conflict,
                 ({_PARDONS} or {_NEARLY_ALL}) as pardons,
+                weight >= {model.accept_weight}
+                    or (weight >= {model.accept_weight - NAMELESS_BITS} and {_NAMELESS}) as is_enough,
                 coalesce({not model.tells_households} or {_PERSONAL} or declared is not null, false) as is_personal
             from weighed
         ),
         judged as (
             select *,
-                weight >= {model.accept_weight} and conflict = 0 and is_personal as joins,
+                is_enough and conflict = 0 and is_personal as joins,
                 declared is not null or weight >= {model.accept_weight} or {SHARES_IDENTIFIER}
                     or (conflict = 0 and weight >= {model.accept_weight - UNDECIDED_BITS}) as is_telling,
                 case
-                    when weight >= {model.accept_weight} and conflict = 0 and is_personal then null
+                    when is_enough and conflict = 0 and is_personal then null
                     when conflict > 0 and {_reaches("given_name", "different", "unlike", "crossed")} then 'given_name'
                     when conflict > 0 and gamma_birth_date >= 0 then 'birth_date'
                     when conflict > 0 then 'could_be_two_people'

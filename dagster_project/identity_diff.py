@@ -112,9 +112,7 @@ def dry_run(
             done(stage)
         with warehouse.session("differences") as connection:
             connection.execute(f"attach '{_text(analysts)}' as last_release (read_only)")
-            ((released,),) = connection.execute(
-                "select any_value(model_version) from last_release.identity.model_levels"
-            ).fetchall()
+            released = _released_model(connection)
             ((here,),) = connection.execute("select current_database()").fetchall()
             found = differences(connection, before="last_release", after=here, run_id=_RUN_ID)
         done("comparison")
@@ -157,6 +155,19 @@ def _missing(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"the entry {error} is missing."
     return f"{str(error).splitlines()[0].rstrip('.')}."
+
+
+def _released_model(connection: duckdb.DuckDBPyConnection) -> str:
+    """The version of the model that made the attached release; earlier versions of the code did not keep it."""
+    ((is_kept,),) = connection.execute(
+        "select count(*) > 0 from duckdb_tables() where database_name = 'last_release' and table_name = 'model_levels'"
+    ).fetchall()
+    if not is_kept:
+        return "of an earlier version of Cocanal"
+    ((version,),) = connection.execute(
+        "select any_value(model_version) from last_release.identity.model_levels"
+    ).fetchall()
+    return str(version)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Literal
 import duckdb
 
 from dagster_project.domain.identity import IdentitySummary, Model, Policy, read_model, read_policy, resolve
-from dagster_project.domain.identity.evaluation import Evaluation, evaluate
+from dagster_project.domain.identity.evaluation import Evaluation, EvaluationError, evaluate
 from dagster_project.domain.identity.training import (
     ACCOUNTS_OF_PROFILES,
     PairChanges,
@@ -209,14 +209,18 @@ def _resolve_both(
 
 def _evaluated(connection: duckdb.DuckDBPyConnection, truth: Path) -> Evaluation:
     beside = truth.with_name("transactions.csv")
-    return evaluate(
-        connection,
-        links="identity.account_links",
-        truth=f"select * from read_csv('{_text(truth)}', header = true, all_varchar = true)",
-        transactions=f"select * from read_csv('{_text(beside)}', header = true, all_varchar = true)"
-        if beside.is_file()
-        else None,
-    )
+    try:
+        return evaluate(
+            connection,
+            links="identity.account_links",
+            truth=f"select * from read_csv('{_text(truth)}', header = true, all_varchar = true)",
+            transactions=f"select * from read_csv('{_text(beside)}', header = true, all_varchar = true)"
+            if beside.is_file()
+            else None,
+        )
+    except duckdb.Error:
+        # What DuckDB says about a broken file quotes it.
+        raise EvaluationError(f"{truth} or {beside.name} beside it cannot be read as CSV with a header.") from None
 
 
 def _text(path: Path) -> str:

@@ -107,6 +107,7 @@ def training_job(settings: Settings) -> dg.JobDefinition:
 
     @dg.op
     def train_identity_model(context: dg.OpExecutionContext, config: TrainingConfig) -> None:
+        from dagster_project.domain.identity.evaluation import EvaluationError
         from dagster_project.domain.identity.training import TrainingError
         from dagster_project.identity_training import train
 
@@ -119,7 +120,7 @@ def training_job(settings: Settings) -> dg.JobDefinition:
                 adopt=config.adopt,
                 announce=context.log.info,
             )
-        except TrainingError as error:
+        except (TrainingError, EvaluationError) as error:
             raise dg.Failure(str(error)) from error
         for comparison, level, before, after in found.weights:
             context.log.info(f"{comparison}, {level}: {before:+.1f} before, {after:+.1f} after (bits).")

@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dagster_project.accuracy", description=__doc__)
     parser.add_argument("what", nargs="?", choices=[STAGE, *_METHODS], help=argparse.SUPPRESS)
     parser.add_argument("--persons", type=int, default=100_000, help="size of the generated retailer")
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=11, help="not 7: the shipped model was trained on that retailer")
     parser.add_argument("--home", type=Path, default=Path("var-accuracy"), help="a folder that is made and removed")
     parser.add_argument("--febrl", type=Path, help="a data set of Febrl's (CSV with rec_id)")
     parser.add_argument("--fake-1000", type=Path, help="Splink's fake_1000 (CSV with cluster)")

@@ -1,11 +1,12 @@
 """Who is joined and who is not: the cases that a shop knows by name."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 
-from dagster_project.domain.identity import resolve
+from dagster_project.domain.identity import read_policy, resolve
 
 AS_OF = date(2020, 7, 1)
 
@@ -952,3 +953,21 @@ def test_a_declared_card_ties_a_web_account_to_it_unless_the_names_forbid_it(res
     assert found["C1"] == found["K1"]
     assert found["C2"] != found["K2"]
     assert ("card", "given_name") in edges(connection, "refused")
+
+
+def test_a_policy_with_empty_lists_blocks_nothing_and_still_gives_tickets_by_email(staging_database):
+    policy = read_policy()
+    identifiers = {
+        name: replace(rule, blocked_values=(), blocked_patterns=(), max_companions={})
+        for name, rule in policy.identifiers.items()
+    }
+    empty = replace(policy, identifiers=identifiers, household_mailboxes=(), default_birth_dates=())
+    connection = staging_database(
+        {
+            "shop_customers": [customer("C1", email="camille@mail.example", first_name="Camille")],
+            "pos_tickets": [ticket("T1", email="camille@mail.example")],
+        }
+    )
+    resolve(connection, as_of=AS_OF, run_id="run", previous=None, policy=empty)
+    found = accounts(connection)
+    assert found["C1"] == found["T1"]

@@ -236,3 +236,22 @@ def test_a_memory_that_is_mostly_of_other_nights_is_written_anew(night, tmp_path
     with duckdb.connect(str(memory), read_only=True) as connection:
         assert connection.execute("select count(*) from scores").fetchall() == [(6,)]
     assert night(PEOPLE, memory=memory)[1].scored_pairs == 0
+
+
+def test_a_model_with_other_name_frequencies_does_not_use_the_scores_of_the_first(staging_database, tmp_path):
+    said = {"created_at": "2019-01-01", "updated_at": "2019-01-01", "first_name": "Camille", "last_name": "Moreau"}
+    rows = {
+        "shop_customers": [
+            {"customer_id": f"C{number}", "email": f"{number}@mail.example", "postal_code": "44000", **said}
+            for number in range(2)
+        ]
+    }
+    weights = []
+    for share in (0.0001, 0.1):
+        model = replace(read_model(), names={"family_name_key": {"moreau": share}})
+        connection = staging_database(rows)
+        memory = tmp_path / "scores.duckdb"
+        resolve(connection, as_of=date(2020, 7, 1), run_id="run", previous=None, model=model, memory=memory)
+        with duckdb.connect(str(memory), read_only=True) as remembered:
+            weights += remembered.execute("select weight from scores").fetchall()
+    assert weights[0] > weights[1]

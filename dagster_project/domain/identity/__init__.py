@@ -38,8 +38,8 @@ __all__ = ["IdentitySummary", "Model", "Policy", "read_model", "read_policy", "r
 class IdentitySummary:
     """What one build of the identity stage found; all counts.
 
-    ``largest_account`` is in person records; ``conflicts`` counts components that had to be parted; the last four count
-    the events of this build.
+    ``largest_account`` is in person records; ``conflicts`` counts components that were solved pair by pair; the last
+    four count the events of this build.
     """
 
     records: int

@@ -158,6 +158,8 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         group by placed.component
         """
     )
+    pattern = "|".join(policy.household_mailboxes).replace("'", "''")
+    is_household = f"regexp_matches(email_local, '{pattern}')" if pattern else "false"
     # A mailbox that says it is a family's, or that bears another given name than its holder's, may be used by others of
     # the house: what is bought with it alone is nobody's in particular.
     connection.execute(
@@ -188,7 +190,7 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         )
         select component, email_key as value from borne where is_known and not is_own
         union
-        select component, email_key from mailboxes where regexp_matches(email_local, '{policy.household_mailboxes}')
+        select component, email_key from mailboxes where {is_household}
         """
     )
     connection.execute(

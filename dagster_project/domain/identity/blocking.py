@@ -169,7 +169,7 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
 def link_declared(connection: DuckDBPyConnection) -> None:
     """Write ``identity_links`` (l, r, type): profiles that a number ties to the record whose own number it is.
 
-    A web account that names its loyalty card, an order that names its web account, a ticket's card. The number is
+    A web account that names its loyalty card, an order that names its web account. The number is
     evidence of its own kind, and no more than that: where names or birth dates contradict it the pair is refused.
     """
     connection.execute(

@@ -1,12 +1,11 @@
 """From scored pairs to clusters of profiles: connected components, and a guarded union where they are contested.
 
-What belongs here: the algorithms on profiles and pairs, and the verdict on a pair. What does not: how a pair is scored
-(``model.py``), and what an account is.
+What belongs here: the algorithms on profiles and pairs. What does not: how a pair is scored
+(``model.py``), what a pair means (``verdicts.py``), and what an account is.
 
 Almost every component is free of conflict, so plain components are found in SQL. Inside a component every pair is
 scored. A component with a pair in it that contradicts itself is contested, and solved again pair by pair, strongest
-first; a union that would bring a conflict is refused, and the refusal is a row. For a component without conflict both
-ways give the same.
+first; a union that would bring a conflict is refused, and the refusal is a row.
 """
 
 from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from dagster_project.domain.identity.verdicts import EVIDENCE, RULE, SHARES_IDEN
 
 
 def write_edges(connection: DuckDBPyConnection) -> None:
-    """Write ``identity.edges``: one row per accepted, refused or undecided pair of records.
+    """Write ``identity.edges``: one row per accepted, refused or undecided pair of records and rule.
 
     A profile stands in the edges as its best-known record; records of one profile need no edge. Refused are the pairs
     that share an identifier or weigh enough, and yet are not joined. Cost grows with the pairs that say something.

@@ -76,21 +76,23 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
             for rule in rules
         ],
     )  # fmt: skip
-    is_blocked = " or ".join(
-        [
-            f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))"
-            for rule in rules
-            if rule.blocked_values
-        ]
-        + [
-            f"(type = '{rule.name}' and regexp_matches(value, {_texts(['|'.join(rule.blocked_patterns)])}))"
-            for rule in rules
-            if rule.blocked_patterns
-        ]
+    is_blocked = (
+        " or ".join(
+            [
+                f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))"
+                for rule in rules
+                if rule.blocked_values
+            ]
+            + [
+                f"(type = '{rule.name}' and regexp_matches(value, {_texts(['|'.join(rule.blocked_patterns)])}))"
+                for rule in rules
+                if rule.blocked_patterns
+            ]
+        )
+        or "false"
     )
     values = " union all ".join(
         f"select '{type_}' as type, {column} as value, "
-        # A web account names its card and an order its account: only its own record says whose number it is.
         "count(distinct left(given_first, 3)) as person_count "
         f"from identity.contacts where {column} is not null group by {column}"
         for type_, column in VALUES.items()
@@ -165,4 +167,6 @@ def _over_used(policy: Policy) -> str:
             group by value having count(*) > {policy.max_busy_days}
             """
         )
+    if not selects:
+        return "select null::varchar as type, null::varchar as value where false"
     return "select distinct type, value from (" + " union all ".join(selects) + ")"

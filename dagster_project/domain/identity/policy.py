@@ -53,7 +53,7 @@ class Policy:
     max_age_years: int
     min_age_years: int
     household_max_accounts: int
-    household_mailboxes: str
+    household_mailboxes: tuple[str, ...]
 
 
 @cache
@@ -95,5 +95,5 @@ def read_policy(path: Path = POLICY_FILE) -> Policy:
         max_age_years=node["birth_dates"]["max_age_years"],
         min_age_years=node["birth_dates"]["min_age_years"],
         household_max_accounts=node["households"]["max_accounts"],
-        household_mailboxes="|".join(node["households"]["mailboxes"]),
+        household_mailboxes=tuple(node["households"]["mailboxes"]),
     )

@@ -193,7 +193,7 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
     standard_forms.write_emails(connection, "identity_written")
     standard_forms.write_addresses(connection, "identity_written")
     standard_forms.write_towns(connection, "identity_written")
-    defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates)
+    defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates) or "null"
     connection.execute(
         f"""
         create or replace table identity.contacts as
@@ -206,7 +206,7 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         trusted_dates as (
             select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
             from dates
-            where birth_date not in ({defaults})
+            where coalesce(birth_date not in ({defaults}), true)
                 and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
                 and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
                 and not (

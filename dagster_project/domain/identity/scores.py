@@ -10,6 +10,7 @@ same. It holds no personal data but hashes. It grows with what is new, and is wr
 import hashlib
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -25,11 +26,13 @@ _BATCH = 4_000_000
 
 def _stamp(model: Model) -> str:
     """What a remembered score depends on besides the two contents; not what is made of it (thresholds, conflicts)."""
-    parameters = [model.prior, model.levels, [asdict(comparison) for comparison in COMPARISONS]]
-    said = json.dumps([parameters, duckdb.__version__], sort_keys=True, default=str)
+    names = [model.names, model.least_name_share]
+    parameters = [model.prior, model.levels, names, [asdict(comparison) for comparison in COMPARISONS]]
+    said = json.dumps([parameters, duckdb.__version__, version("splink")], sort_keys=True, default=str)
     sources = b"".join(
         path.read_bytes()
         for path in [
+            Path(__file__).with_name("model.py"),
             Path(__file__).with_name("standard_forms.py"),
             *sorted(Path(__file__).with_name("reference").glob("*.csv")),
         ]

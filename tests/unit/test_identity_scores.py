@@ -79,7 +79,7 @@ def scored(staging_database):
     connection.execute("create schema identity")
     policy = read_policy()
     read_decisions(connection, AS_OF)
-    build_records(connection, as_of=AS_OF)
+    build_records(connection)
     build_contacts(connection, as_of=AS_OF, policy=policy)
     demote(connection, policy)
     build_profiles(connection)

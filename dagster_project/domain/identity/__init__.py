@@ -84,7 +84,7 @@ def resolve(
     read_history(connection, previous)
     read_decisions(connection, as_of)
     tell("reading the records")
-    build_records(connection, as_of=as_of)
+    build_records(connection)
     tell("standard forms")
     build_contacts(connection, as_of=as_of, policy=policy)
     tell("identifier policy")

@@ -78,7 +78,7 @@ CONTENT = f"""
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
 
 
-def build_records(connection: DuckDBPyConnection, *, as_of: date) -> None:
+def build_records(connection: DuckDBPyConnection) -> None:
     """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
 
     Reads ``staging.stg_*`` of the four feeds that speak of people, and ``identity_decisions_in_force``: a record that a

@@ -541,7 +541,7 @@ def prepare(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None
     connection.execute("create schema if not exists identity")
     read_history(connection, None)
     read_decisions(connection, as_of)
-    build_records(connection, as_of=as_of)
+    build_records(connection)
     build_contacts(connection, as_of=as_of, policy=policy)
     demote(connection, policy)
     build_profiles(connection)

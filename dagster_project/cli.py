@@ -20,6 +20,7 @@ from rich.table import Table
 from dagster_project.explain_cli import explain
 from dagster_project.identity_cli import app as identity_app
 from dagster_project.settings import Settings, SettingsError, is_home_named, load_settings, parse_day
+from dagster_project.trace_cli import trace
 
 if TYPE_CHECKING:
     from dagster_project.nightly import Night
@@ -36,6 +37,7 @@ app.add_typer(landing_app, name="landing")
 app.add_typer(identity_app, name="identity")
 app.add_typer(release_app, name="release")
 app.command()(explain)
+app.command()(trace)
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False)
@@ -289,6 +291,27 @@ def ui(home: _Home = None, host: str | None = None, port: int | None = None) -> 
             command,
             [str(command), "dev", "--workspace", str(WORKSPACE), "--host", host, "--port", str(port)],
         )
+
+
+@app.command(name="tidy")
+def tidy_home(
+    home: _Home = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Only say what would go.")] = False,
+) -> None:
+    """Remove deliveries, releases, run records, pages and left-overs that were kept for their period; say what went."""
+    with _told_in_sentences():
+        settings = _settings(home)
+        _quieten(False)
+        from datetime import UTC, datetime
+
+        from dagster_project.instance import open_instance
+        from dagster_project.tidy import say, tidy
+
+        with open_instance(settings) as instance:
+            removed = tidy(settings, instance, datetime.now(UTC), is_rehearsal=rehearse)
+        for sentence in say(removed):
+            verb = "Would remove: " if rehearse else "Removed: "
+            console.print(escape((verb if removed else "") + sentence), soft_wrap=True)
 
 
 @app.command(name="settings")

@@ -1,7 +1,7 @@
 """The nightly job, its schedule, and what says so when a run fails. Not for the work: assets."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,6 +11,7 @@ from tenacity import retry, stop_after_attempt, wait_exponential
 
 from dagster_project.assets.landing import SCHEDULED_TAG
 from dagster_project.settings import Settings
+from dagster_project.tidy import say, tidy
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -78,21 +79,35 @@ def failure_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 
 def tidy_job(settings: Settings) -> dg.JobDefinition:
-    """Removes Dagster's own records of old runs, which it keeps for ever otherwise."""
+    """Removes what has been kept for its period, and says what went."""
 
     @dg.op
-    def remove_old_runs(context: dg.OpExecutionContext) -> None:
-        before = datetime.now(UTC) - timedelta(days=settings.keep_runs_days)
-        old = context.instance.get_run_records(dg.RunsFilter(created_before=before))
-        for record in old:
-            context.instance.delete_run(record.dagster_run.run_id)
-        context.log.info(f"Removed the records of {len(old)} runs from before {before:%Y-%m-%d}.")
+    def remove_what_is_old(context: dg.OpExecutionContext) -> None:
+        removed = tidy(settings, context.instance, datetime.now(UTC))
+        for sentence in say(removed):
+            context.log.info(f"Removed: {sentence}" if removed else sentence)
+        context.add_output_metadata(
+            {
+                "things": len(removed),
+                "MiB": dg.MetadataValue.float(round(sum(each.byte_count for each in removed) / 2**20, 1)),
+                "removed": dg.MetadataValue.table(
+                    [
+                        dg.TableRecord({"kind": each.kind, "name": each.name, "bytes": each.byte_count})
+                        for each in removed
+                    ]
+                    or [dg.TableRecord({"kind": "nothing", "name": "", "bytes": 0})]
+                ),
+            }
+        )
 
-    @dg.job(name="tidy", description=f"Removes Dagster's records of runs older than {settings.keep_runs_days} days.")
-    def tidy() -> None:
-        remove_old_runs()
+    @dg.job(
+        name="tidy",
+        description="Removes deliveries, releases, run records, pages and left-overs that were kept for their period.",
+    )
+    def tidy_home() -> None:
+        remove_what_is_old()
 
-    return tidy
+    return tidy_home
 
 
 class TrainingConfig(dg.Config):

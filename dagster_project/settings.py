@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, HttpUrl, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dagster_project.domain.contract import feeds
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -33,6 +35,15 @@ class Settings(BaseSettings):
     holdout_salt: str = Field("cocanal", min_length=1, description="Makes the draw of this deployment its own.")
     keep_releases: int = Field(7, ge=1, description="Releases that stay; older ones are removed.")
     keep_runs_days: int = Field(60, ge=1, description="Days that Dagster's own record of a run stays.")
+    keep_raw_days: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="Feed -> days that its deliveries count and stay, as JSON; a feed that is not named: for ever."
+    )
+    keep_landing_days: int | None = Field(
+        None, ge=1, description="Days that a file stays in landing once a release was made from it; none: for ever."
+    )
+    keep_pages_days: int = Field(
+        30, ge=1, description="Days that explanations, stewards' sheets and exported quarantine stay."
+    )
     schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
     volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
     volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
@@ -53,6 +64,13 @@ class Settings(BaseSettings):
     webhook_url: HttpUrl | None = Field(None, description="Address that is told of runs that fail; none by default.")
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
+
+    @field_validator("keep_raw_days")
+    @classmethod
+    def _of_feeds(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if strangers := sorted(set(value) - set(feeds())):
+            raise ValueError(f"there is no feed «{strangers[0]}»; the feeds are {', '.join(feeds())}")
+        return value
 
     @field_validator("home")
     @classmethod

@@ -15,6 +15,7 @@ from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import newest_date
 from dagster_project.domain.landing.intake import Intake, take_in
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
+from dagster_project.domain.retention import is_kept
 from dagster_project.quality.gate import create_results_table
 from dagster_project.run_lock import hold_run_lock
 from dagster_project.settings import Settings, parse_day
@@ -137,6 +138,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             workers=settings.threads,
             progress=progress,
             released=_released_files(settings),
+            is_kept=lambda delivery: is_kept(delivery, as_of, settings.keep_raw_days),
         )
         for stranger in intake.strangers:
             context.log.warning(f"{stranger.path}: {stranger.message}")

@@ -490,12 +490,16 @@ def rollback(home: Path, release_id: str) -> Release:
     return _release(home, release_id)
 
 
-def prune(home: Path, keep: int = 7) -> list[str]:
-    """Delete all but the newest ``keep`` releases, never the current one; the ids of what was deleted."""
+def old_releases(home: Path, keep: int) -> list[Release]:
+    """All but the newest ``keep`` releases, without the current one."""
     if keep < 1:
         raise ValueError("At least one release has to be kept.")
-    found = list_releases(home)
-    old = [release for release in found[:-keep] if not release.is_current]
+    return [release for release in list_releases(home)[:-keep] if not release.is_current]
+
+
+def prune(home: Path, keep: int = 7) -> list[str]:
+    """Delete all but the newest ``keep`` releases, never the current one; the ids of what was deleted."""
+    old = old_releases(home, keep)
     for release in old:
         discarded = release.directory.with_name(f"{_DISCARDED}{release.release_id}")
         # Renamed first: half a release never looks like a whole one.

@@ -48,6 +48,7 @@ def take_in(
     workers: int,
     progress: Callable[[int, int], None],
     released: Collection[tuple[str, str]] = (),
+    is_kept: Callable[[Delivery], bool] = lambda delivery: True,
 ) -> Intake:
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
@@ -57,7 +58,8 @@ def take_in(
 
     ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
     counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
-    that a gate stopped), unless the whole landing folder is gone.
+    that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been kept for long
+    enough: it is neither read nor counted.
     """
     raw.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left_over in raw.glob(".reading-*"):
@@ -70,7 +72,8 @@ def take_in(
     new = [
         delivery
         for delivery in found
-        if not (is_unchanged(delivery, known.get(delivery.file)) and _is_raw_there(raw, known[delivery.file]))
+        if is_kept(delivery)
+        and not (is_unchanged(delivery, known.get(delivery.file)) and _is_raw_there(raw, known[delivery.file]))
     ]
 
     def read(delivery: Delivery) -> Delivery:
@@ -102,6 +105,7 @@ def take_in(
             delivery
             for delivery in known.values()
             if delivery.delivered_on <= as_of
+            and is_kept(delivery)
             and (not here or delivery.file in here or (delivery.file, delivery.sha256) in released)
         ),
         key=lambda delivery: delivery.file,

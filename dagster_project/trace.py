@@ -216,7 +216,10 @@ def _find(settings: Settings, feed: Feed, parts: list[str], released: set[tuple[
                 parts,
             ).fetchall()
             named = _named(connection, feed, where, parts)
-    occurrences = tuple(Occurrence(*row, (row[0], sha256) in released) for *row, sha256 in rows)
+    occurrences = tuple(
+        Occurrence(file, line, delivered_on, fate, rule, message, (file, sha256) in released)
+        for file, line, delivered_on, fate, rule, message, sha256 in rows
+    )
     return _Found(occurrences, unreadable, named)
 
 

@@ -1,12 +1,8 @@
 """``cocanal explain``: why these records are one account, or why a record has none. Presentation only."""
 
 import contextlib
-import json
-import os
-import pwd
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +10,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
+
+from dagster_project.access_log import LOG, log_access, own_folder, write_privately
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 SHOWN_RECORDS = 30
 SHOWN_PAIRS = 15
-_LOG = "access.log"
 
 
 def explain(
@@ -84,12 +81,12 @@ def explain(
         target = html or folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', found.account_id)}.html"
         try:
             if show_personal_data:
-                _log_access(folder, found.account_id, reason)
+                log_access(settings.home, found.account_id, reason)
             if html is None:
-                _own_folder(folder)
-            _write_privately(target, render_page(found, release_id=release.release_id))
+                own_folder(folder)
+            write_privately(target, render_page(found, release_id=release.release_id))
         except OSError as error:
-            blocked = folder / _LOG if str(error.filename).endswith(_LOG) else target
+            blocked = folder / LOG if str(error.filename).endswith(LOG) else target
             complaints.print(
                 f"{blocked} cannot be written: {error.strerror}. Nothing is shown.",
                 style="red",
@@ -138,44 +135,6 @@ def _read(release: "Release", connection: "DuckDBPyConnection") -> Iterator[None
             f"The release {release.release_id} was made by a version of Cocanal that did not keep what an explanation "
             "needs: explain a newer one."
         ) from None
-
-
-def _own_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-
-
-def _log_access(folder: Path, account_id: str, reason: str) -> None:
-    """One line of JSON: who looked at whose data, when and why; never the data."""
-    _own_folder(folder)
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "user": user,
-        "account": account_id,
-        "because": reason,
-    }
-    handle = os.open(folder / _LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _write_privately(path: Path, text: str) -> None:
-    """Only the owner may read it, from its first byte on."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _tell_anonymous(found: "AnonymousExplanation", release_id: str) -> None:

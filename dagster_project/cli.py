@@ -19,6 +19,7 @@ from rich.table import Table
 
 from dagster_project.explain_cli import explain
 from dagster_project.identity_cli import app as identity_app
+from dagster_project.quarantine_cli import app as quarantine_app
 from dagster_project.settings import Settings, SettingsError, is_home_named, load_settings, parse_day
 from dagster_project.trace_cli import trace
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 landing_app = typer.Typer(no_args_is_help=True, help="Work with the files that suppliers deliver.")
 release_app = typer.Typer(no_args_is_help=True, help="List the releases, or go back to one.")
 app.add_typer(landing_app, name="landing")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(identity_app, name="identity")
 app.add_typer(release_app, name="release")
 app.command()(explain)

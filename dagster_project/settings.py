@@ -4,13 +4,15 @@ Each is an environment variable ``COCANAL_<NAME>``; ``cocanal settings`` lists t
 models, policies and the metadata of audiences, where a change can be reviewed.
 """
 
+import json
 import os
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dagster_project.domain.contract import feeds
 
@@ -53,6 +55,9 @@ class Settings(BaseSettings):
     volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
     volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
     quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")
+    quarantine_stop_shares: Annotated[dict[str, _Share], NoDecode] = Field(
+        {}, description='... of feeds with a limit of their own, as JSON: {"web_events": 0.5}.'
+    )
     quarantine_stop_rows: int = Field(50, ge=0, description="... if it is also more than so many rows.")
     stale_after_days: int = Field(3, ge=1, description="Days without a file after which a feed is reported.")
     late_after_days: int = Field(
@@ -76,6 +81,21 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("quarantine_stop_shares", mode="before")
+    @classmethod
+    def _share_per_feed(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value or "{}")
+            except ValueError as error:
+                raise ValueError('must be JSON that gives feeds a share, such as {"web_events": 0.5}') from error
+        if isinstance(value, dict) and value:
+            from dagster_project.domain.contract import feeds  # a command that sets no share need not read the contract
+
+            if unknown := sorted(str(name) for name in value if name not in feeds()):
+                raise ValueError(f"there is no feed {', '.join(unknown)}; the feeds are {', '.join(feeds())}")
+        return value
 
     @property
     def landing(self) -> Path:
@@ -141,12 +161,14 @@ def load_settings(**given: object) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [
-            f"COCANAL_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg'][:1].lower()}"
-            f"{problem['msg'][1:]}"
-            for problem in error.errors()
-        ]
-        raise SettingsError("\n".join(lines)) from error
+        raise SettingsError("\n".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    """What is wrong with a setting: its name, the part of it if it has parts, and why."""
+    name, *parts = (str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"COCANAL_{name.upper()}: {''.join(f'{part}: ' for part in parts)}{message[:1].lower()}{message[1:]}"
 
 
 def is_home_named() -> bool:

@@ -31,6 +31,7 @@ _FINDINGS = """
     others as (
         select
             files.file, problems.line, problems.column_name, problems.rule, problems.is_mandatory,
+            problems.left_because,
             problems.column_name || ' must ' || case problems.rule
                 when 'in_the_future' then 'not lie after the day of delivery + 1'
                 else 'be ' || problems.expected_form
@@ -43,7 +44,14 @@ _FINDINGS = """
     told as (
         select file, 'refused' as effect, rule, message, line from refused
         union all
-        select file, if(is_mandatory, 'refused already', 'with a value that becomes null'), rule, message, line
+        select
+            file,
+            case
+                when not is_mandatory then 'with a value that becomes null'
+                when left_because is null then 'refused already'
+                else 'refused, and delivered again later'
+            end,
+            rule, message, line
         from others
     )
     select file, effect, rule, message, count(*), list_slice(list(line order by line), 1, 5)

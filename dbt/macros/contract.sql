@@ -10,23 +10,62 @@
     {%- endfor -%}
 {% endmacro %}
 
-{#- The columns of a feed with their types; `value` is the SQL of the typed value with its bounds applied. -#}
+{#-
+    The largest value either way that a column can rightly hold, by its name or its type (vars: bounds); none = no bound.
+-#}
+{% macro bound_of(column, type) -%}
+    {{ return(var('bounds').get(column, var('bounds').get(type))) }}
+{%- endmacro %}
+
+{#-
+    The columns of a feed with their types. `value` is the SQL of the typed value with its bounds applied; `is_accepted`
+    and `is_refused` say whether there is one, and make the engine read the text once where asking `value` would do it
+    twice.
+-#}
 {% macro contract_columns(feed) %}
     {%- set columns = [] -%}
     {%- for column in contract_feed(feed).columns.values() -%}
         {%- set meta = column.config.meta -%}
+        {%- set typed = 'typed_' ~ column.name -%}
+        {%- set past = meta.get('past', false) -%}
+        {%- set bound = bound_of(column.name, meta.type) -%}
+        {%- set conditions = [] -%}
+        {%- if past -%}
+            {%- do conditions.append(typed ~ ' < past_until_at') -%}
+        {%- endif -%}
+        {%- if bound -%}
+            {%- do conditions.append(typed ~ ' between -' ~ bound ~ ' and ' ~ bound) -%}
+        {%- elif meta.type in ('moment', 'date') -%}
+            {%- do conditions.append(typed ~ " >= timestamp '" ~ var('earliest_year') ~ "-01-01 00:00:00'") -%}
+            {#- The last Paris hour of the calendar: a moment after it is a date that no calendar can write. -#}
+            {%- do conditions.append(typed ~ " < timestamp '9999-12-31 23:00:00'") if not past -%}
+        {%- endif -%}
         {%- do columns.append({
             'name': column.name,
             'type': meta.type,
             'mandatory': meta.get('mandatory', false),
-            'past': meta.get('past', false),
+            'past': past,
+            'bound': bound,
             'choices': meta.get('choices', []),
-            'value': 'case when typed_' ~ column.name ~ ' < past_until_at then typed_' ~ column.name ~ ' end'
-                if meta.get('past', false) else 'typed_' ~ column.name,
+            'value': 'case when ' ~ conditions | join(' and ') ~ ' then ' ~ typed ~ ' end' if conditions else typed,
+            'is_accepted': '(' ~ conditions | join(' and ') ~ ') is true' if conditions else typed ~ ' is not null',
+            'is_refused': '(' ~ conditions | join(' and ') ~ ') is not true' if conditions else typed ~ ' is null',
         }) -%}
     {%- endfor -%}
     {{ return(columns) }}
 {% endmacro %}
+
+{#- The SQL of one column's typed value with its bounds applied. -#}
+{% macro accepted_value(feed, name) -%}
+    {{ return((contract_columns(feed) | selectattr('name', 'equalto', name) | first).value) }}
+{%- endmacro %}
+
+{#- The column of a feed that says how much money its row is about; none where it has none. -#}
+{% macro amount_column(feed) -%}
+    {%- set names = contract_feed(feed).columns.keys() | list -%}
+    {%- set found = ['total_amount', 'amount'] | select('in', names) | list -%}
+    {{ return(found[0] if found else none) }}
+{%- endmacro %}
 
 {#- What kind of identifier a key_value is: told by key_type, or, of a message's address, by its form. -#}
 {% macro key_kind(columns, value) -%}
@@ -119,16 +158,17 @@
 {%- endmacro %}
 
 {#-
-    The rows of a feed that could be read as rows: `delivered.<column>` as text beside `typed_<column>`, plus where each
-    came from. The text of a value that is missing is null.
+    The rows of a feed that could be read as rows: `given_<column>` as text beside `typed_<column>`, plus where each came
+    from. The text of a value that is missing is null. `only` names the columns where not all are wanted.
 -#}
-{% macro typed_rows(feed) -%}
-    {%- set columns = contract_columns(feed) -%}
+{% macro typed_rows(feed, only=none) -%}
+    {%- set all_columns = contract_columns(feed) -%}
+    {%- set columns = all_columns | selectattr('name', 'in', only) | list if only else all_columns -%}
     {%- set dialect = contract_feed(feed).config.meta.dialect -%}
     select
         {%- for column in columns %}
         delivered.{{ column.name }} as given_{{ column.name }},
-        {{ parsed(column, dialect, columns) }} as typed_{{ column.name }},
+        {{ parsed(column, dialect, all_columns) }} as typed_{{ column.name }},
         {%- endfor %}
         delivered.past_until_at,
         delivered.delivered_on,

@@ -91,3 +91,16 @@
 {% macro spark__sha256_hex(value) -%}
     sha2({{ value }}, 256)
 {%- endmacro %}
+
+{#- The texts of a group as one, in an order, with commas; a null is left out. -#}
+{% macro joined_text(value, order) -%}
+    {{ return(adapter.dispatch('joined_text', 'cocanal')(value, order)) }}
+{%- endmacro %}
+
+{% macro duckdb__joined_text(value, order) -%}
+    string_agg({{ value }}, ', ' order by {{ order }})
+{%- endmacro %}
+
+{% macro spark__joined_text(value, order) -%}
+    array_join(transform(array_sort(collect_list(struct({{ order }}, {{ value }} as text))), item -> item.text), ', ')
+{%- endmacro %}

@@ -11,6 +11,7 @@
     {%- set keys = meta.key -%}
     {%- set names = columns | map(attribute='name') | list -%}
     {%- set others = names | reject('in', keys) | list -%}
+    {%- set amount = amount_column(feed) -%}
     with typed as (
         {{ typed_rows(feed) | indent(8) }}
     ),
@@ -26,7 +27,7 @@
         from typed
         where
             {%- for column in columns if column.mandatory %}
-            {{ 'and ' if not loop.first }}({{ column.value }}) is not null
+            {{ 'and ' if not loop.first }}{{ column.is_accepted }}
             {%- endfor %}
             {%- if header %}
             and exists (
@@ -84,6 +85,9 @@
             ) as place,
             count(*) over (partition by {{ keys | join(', ') }}) as key_row_count,
             count(*) over (partition by {{ keys | join(', ') }}, content) as content_row_count,
+            {%- if amount %}
+            sum({{ amount }}) over (partition by {{ keys | join(', ') }}) as key_amount,
+            {%- endif %}
             count(*) over (partition by {{ keys | join(', ') }}, file_no) as file_row_count,
             count(*) over (partition by {{ keys | join(', ') }}, file_no, content) as file_content_row_count
         from contested
@@ -95,6 +99,9 @@
             cast(0 as bigint) as identical_row_count,
             cast(0 as bigint) as superseded_row_count,
             cast(0 as bigint) as conflicting_row_count
+            {%- if amount %},
+            cast(0 as decimal(38, 2)) as superseded_amount
+            {%- endif %}
         from accepted
         where not exists (
             select 1
@@ -110,6 +117,9 @@
             content_row_count - 1 as identical_row_count,
             key_row_count - content_row_count as superseded_row_count,
             file_row_count - file_content_row_count as conflicting_row_count
+            {%- if amount %},
+            cast(key_amount - content_row_count * {{ amount }} as decimal(38, 2)) as superseded_amount
+            {%- endif %}
         from ranked
         where place = 1
     )

@@ -121,16 +121,24 @@ def test_every_delivered_row_is_current_or_superseded_or_refused(tmp_path: Path,
                         assert tuple(key) in current, f"a row of {feed.name} is gone"
 
             # ... and the pipeline's own account of it says the same.
-            for feed, delivered, *others in connection.execute(
+            for feed, delivered, replaced, outranked, *others in connection.execute(
                 """
-                select feed, delivered_row_count, current_row_count, identical_row_count, superseded_row_count,
-                    refused_row_count, replaced_row_count
+                select feed, delivered_row_count, replaced_row_count, outranked_row_count,
+                    current_row_count, identical_row_count, superseded_row_count, refused_row_count
                 from staging.row_counts
                 """
             ).fetchall():
                 assert delivered == sum(others)
-                assert min(others) >= 0
-                assert others[-1] == 0 or feeds()[feed].whole_table
+                assert min(replaced, outranked, *others) >= 0
+                assert replaced + outranked <= others[2]
+                assert replaced == 0 or feeds()[feed].whole_table
+            for delivered, *parts in connection.execute(
+                """
+                select delivered_amount, current_amount, identical_amount, superseded_amount, refused_amount
+                from staging.row_counts where delivered_amount is not null
+                """
+            ).fetchall():
+                assert delivered == sum(parts)
 
     holds()
 

@@ -30,7 +30,10 @@ CORRUPTIONS = {
         from landing.files, range(60) as lines (line) where {_TONIGHT}
         """,
     "staging.no_row_is_lost_or_made_up": """
-        update staging.row_counts set replaced_row_count = 1 where feed = 'shop_orders'
+        update staging.row_counts set current_row_count = current_row_count - 1 where feed = 'stores'
+        """,
+    "staging.no_amount_is_lost_or_made_up": """
+        update staging.row_counts set current_amount = current_amount - 0.01 where feed = 'pos_ticket_lines'
         """,
     "identity.each_record_has_one_account": """
         insert into identity.account_links by name

@@ -56,7 +56,7 @@ CORRUPTIONS = [
     Corruption(
         "staging",
         "quarantine_is_small",
-        "web_events of 2020-07-11, mostly occurred_at unreadable_value",
+        "web_events of 2020-07-11, 60 rows: occurred_at unreadable_value 60",
         [*web_events(60, "31/02/2020 25:61"), *[dict(row, event_id=f"G{n}") for n, row in enumerate(web_events(60))]],
     ),
     Corruption(

@@ -60,6 +60,10 @@ def test_every_folder_of_a_deployment_lies_in_its_home(tmp_path: Path) -> None:
         ("WEBHOOK_URL", "not an address"),
         ("UI_PORT", "99999"),
         ("LATE_ACTION", "shout"),
+        ("QUARANTINE_STOP_SHARES", "web_events=0.5"),
+        ("QUARANTINE_STOP_SHARES", '["web_events"]'),
+        ("QUARANTINE_STOP_SHARES", '{"web_events": 50}'),
+        ("QUARANTINE_STOP_SHARES", '{"web_event": 0.5}'),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -69,6 +73,14 @@ def test_a_wrong_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch,
     (line,) = str(refused.value).splitlines()
     assert line.startswith(f"COCANAL_{name}: ")
     assert len(line) > len(f"COCANAL_{name}: ")
+
+
+def test_a_feed_may_have_a_share_of_its_own_and_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCANAL_QUARANTINE_STOP_SHARES", '{"web_events": 0.5}')
+    assert load_settings().quarantine_stop_shares == {"web_events": 0.5}
+    monkeypatch.setenv("COCANAL_QUARANTINE_STOP_SHARES", '{"web_event": 0.5}')
+    with pytest.raises(SettingsError, match="there is no feed web_event; the feeds are shop_customers, "):
+        load_settings()
 
 
 def test_every_wrong_setting_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The gate out of staging: was too much refused, and is anything lost between a file and its table?"""
 
-from dagster_project.domain.contract import feeds
 from dagster_project.quality.statements import Statement, Suite
 from dagster_project.quality.suites.landing import JUDGED_DAYS
 from dagster_project.settings import Settings
@@ -32,47 +31,92 @@ def _unbalanced_share(header: str) -> str:
     """
 
 
+def _refused_share(settings: Settings, judged: str) -> str:
+    """Per feed that ``judged`` admits and judged day, the share of its rows in quarantine, with the three main causes."""
+    return f"""
+        with causes as (
+            select
+                feed, delivered_on, coalesce(column_name || ' ', '') || rule as cause, count(*) as cause_count,
+                row_number() over (partition by feed, delivered_on order by count(*) desc, cause) as place
+            from staging.quarantine
+            where rule <> 'header_missing' and delivered_on in ({JUDGED_DAYS}) and {judged}
+            group by all
+        ),
+        refused as (
+            select
+                feed, delivered_on, sum(cause_count) as refused_count,
+                string_agg(cause || ' ' || cause_count, ', ' order by place) filter (where place <= 3) as main_causes
+            from causes
+            group by feed, delivered_on
+        ),
+        delivered as (
+            select feed, delivered_on, sum(row_count) as row_count from landing.files group by all
+        )
+        select
+            refused.feed || ' of ' || refused.delivered_on || ', ' || refused.refused_count || ' rows: '
+            || refused.main_causes,
+            refused.refused_count / delivered.row_count
+        from refused
+        join delivered using (feed, delivered_on)
+        where refused.refused_count > {settings.quarantine_stop_rows}
+    """
+
+
+def _quarantine_is_small(settings: Settings) -> list[Statement]:
+    """One statement for all feeds, and one for each that has a limit of its own."""
+    advice = (
+        "staging.quarantine_summary names file, cause and first lines; ask the supplier for a corrected file. "
+        "«cocanal landing check FILE» shows what is wrong without a run."
+    )
+    own = settings.quarantine_stop_shares
+    others = f"feed not in ({', '.join(repr(feed) for feed in own)})" if own else "true"
+    return [
+        Statement("quarantine_is_small", _refused_share(settings, others), advice, most=settings.quarantine_stop_share),
+        *(
+            Statement(
+                f"quarantine_of_{feed}_is_small", _refused_share(settings, f"feed = '{feed}'"), advice, most=share
+            )
+            for feed, share in own.items()
+        ),
+    ]
+
+
+# What became of the delivered rows, and of their money.
+_TERMS = ("current", "identical", "superseded", "refused")
+
+
 def suite(settings: Settings) -> Suite:
     """The staging gate with the limits of this deployment."""
-    reference = ", ".join(f"'{feed.name}'" for feed in feeds().values() if feed.whole_table)
     return Suite(
         stage="staging",
         asset="staging.quarantine",
         statements=(
-            Statement(
-                "quarantine_is_small",
-                f"""
-                with refused as (
-                    select
-                        feed, delivered_on, count(*) as refused_count,
-                        mode(coalesce(column_name || ' ', '') || rule) as cause
-                    from staging.quarantine
-                    where rule <> 'header_missing' and delivered_on in ({JUDGED_DAYS})
-                    group by feed, delivered_on
-                ),
-                delivered as (
-                    select feed, delivered_on, sum(row_count) as row_count from landing.files group by all
-                )
-                select
-                    refused.feed || ' of ' || refused.delivered_on || ', mostly ' || refused.cause,
-                    refused.refused_count / delivered.row_count
-                from refused
-                join delivered using (feed, delivered_on)
-                where refused.refused_count > {settings.quarantine_stop_rows}
-                """,
-                "staging.quarantine names file, line and cause; ask the supplier for a corrected file. "
-                "«cocanal landing check FILE» shows what is wrong without a run.",
-                most=settings.quarantine_stop_share,
-            ),
+            *_quarantine_is_small(settings),
             Statement(
                 "no_row_is_lost_or_made_up",
                 f"""
-                select feed, replaced_row_count
+                select feed, delivered_row_count - {" - ".join(f"{term}_row_count" for term in _TERMS)}
                 from staging.row_counts
-                where feed not in ({reference}) or replaced_row_count < 0
+                union all
+                select feed || ' has no count', 1
+                from landing.files
+                where feed not in (select feed from staging.row_counts)
                 """,
                 "staging.row_counts does not add up: delivered rows are not current, identical, superseded and refused "
                 "ones. Look at the newest change of the staging models.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
+                "no_amount_is_lost_or_made_up",
+                f"""
+                select feed, delivered_amount - {" - ".join(f"{term}_amount" for term in _TERMS)}
+                from staging.row_counts
+                where delivered_amount is not null
+                """,
+                "The amounts in staging.row_counts do not add up: the money in the files is not that of the current, "
+                "identical, superseded and refused rows. Look at the newest change of the staging models.",
                 least=0,
                 most=0,
                 is_acceptable=False,

@@ -1,96 +1,19 @@
-with problems as (
-    select * from {{ ref('problems') }}
+with refused_rows as (
+    select * from {{ ref('refused_rows') }}
 ),
 
-files as (
-    select * from {{ source('landing', 'files') }}
-),
-
--- A row is refused once, for the first of its mandatory columns that fails.
-refused_values as (
+quarantine as (
     select
         feed,
-        file_no,
+        file,
         line,
         record_id,
         rule,
+        message,
         column_name,
-        case rule
-            when 'mandatory_missing' then column_name || ' is missing; deliver the row again with it'
-            when 'in_the_future'
-                then column_name || ' lies after the day of delivery + 1; correct it and deliver the row again'
-            else column_name || ' cannot be read; it must be ' || expected_form
-        end as message
-    from problems
-    where is_mandatory
-    qualify row_number() over (partition by feed, file_no, line order by column_position) = 1
-),
-
-unreadable_rows as (
-    select
-        feed,
-        file_no,
-        line,
-        cast(null as string) as record_id,
-        rule,
-        cast(null as string) as column_name,
-        case rule
-            when 'wrong_column_count'
-                then 'the row has more or fewer values than the header has names; look for a separator inside a value'
-            when 'broken_quoting' then 'the row has a stray double quote; write it twice inside a quoted value'
-            when 'invalid_encoding' then 'the row is not UTF-8; write the file in UTF-8'
-            when 'cut_off' then 'the file ends in the middle of this row; deliver the file again'
-            else 'the row cannot be read; deliver it again'
-        end as message
-    from {{ source('landing', 'rejected_rows') }}
-),
-
-headerless_lines as (
-    {{ lines_without_header('shop_order_lines', ref('stg_shop_orders')) }}
-    union all
-    {{ lines_without_header('pos_ticket_lines', ref('stg_pos_tickets')) }}
-    union all
-    {{ lines_without_header('shop_refund_lines', ref('stg_shop_refunds')) }}
-),
-
-waiting_lines as (
-    select
-        headerless_lines.feed,
-        headerless_lines.file_no,
-        headerless_lines.line,
-        headerless_lines.record_id,
-        'header_missing' as rule,
-        cast(null as string) as column_name,
-        'the header of this line has not come; the line counts as soon as it does' as message
-    from headerless_lines
-    left join refused_values
-        on
-            headerless_lines.feed = refused_values.feed
-            and headerless_lines.file_no = refused_values.file_no
-            and headerless_lines.line = refused_values.line
-    where refused_values.feed is null
-),
-
-refused_rows as (
-    select * from refused_values
-    union all
-    select * from unreadable_rows
-    union all
-    select * from waiting_lines
-),
-
-quarantined as (
-    select
-        refused_rows.feed,
-        files.file,
-        refused_rows.line,
-        refused_rows.record_id,
-        refused_rows.rule,
-        refused_rows.message,
-        refused_rows.column_name,
-        files.delivered_on
+        delivered_on,
+        amount
     from refused_rows
-    inner join files on refused_rows.feed = files.feed and refused_rows.file_no = files.file_no
 )
 
-select * from quarantined
+select * from quarantine

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     late_action: Literal["warn", "stop"] = Field(
         "warn", description="What the schedule does when they lie further behind."
     )
+    wait_minutes: float = Field(
+        30, ge=0, description="Minutes that a run of Dagster waits for another run in the home to end."
+    )
     webhook_url: HttpUrl | None = Field(None, description="Address that is told of runs that fail; none by default.")
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
@@ -71,6 +74,11 @@ class Settings(BaseSettings):
     def register(self) -> Path:
         """Pages that remember which files have been delivered."""
         return self.raw / "deliveries"
+
+    @property
+    def published_mark(self) -> Path:
+        """A file that names the last published release, away from the releases: a home that lost them knows it."""
+        return self.raw / "last_release"
 
     @property
     def warehouse(self) -> Path:

@@ -72,3 +72,13 @@ def find_storage_damage(settings: Settings) -> str | None:
                 f"of {settings.dagster_home} away, and start it again; only the history of runs is lost."
             )
     return None
+
+
+def schedules_that_are_on(settings: Settings) -> set[str] | None:
+    """The names of the schedules that somebody switched on; None where Dagster's storage cannot be asked."""
+    os.environ.update(environment_of_run(settings))
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            return {state.instigator_name for state in instance.all_instigator_state() if state.is_running}
+    except Exception:  # whatever storage a deployment has: to ask is not worth an error
+        return None

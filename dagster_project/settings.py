@@ -5,6 +5,7 @@ models, policies and the metadata of audiences, where a change can be reviewed.
 """
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,9 @@ from pydantic import Field, HttpUrl, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _Share = Annotated[float, Field(ge=0, le=1)]
+
+# Variables that the documentation names for Dagster's configuration.
+_OF_DEPLOYMENTS = {"COCANAL_DAGSTER_POSTGRES", "COCANAL_CURRENT_RELEASE"}
 
 
 class SettingsError(Exception):
@@ -165,3 +169,31 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise SettingsError(f"«{text}» is not a day; write it as YYYY-MM-DD, such as 2020-07-15") from error
+
+
+def find_doubtful_settings(settings: Settings) -> list[str]:
+    """A sentence per setting that can be read and can hardly be meant: unknown names, values that work against another.
+
+    Raises nothing. Values of unknown names are not shown.
+    """
+    known = {f"COCANAL_{name.upper()}" for name in Settings.model_fields} | environment_of_run(settings).keys()
+    doubts = [
+        f"{name} is set, but there is no such setting: «cocanal settings» lists them."
+        for name in sorted(os.environ)
+        if name.startswith("COCANAL_") and name not in known | _OF_DEPLOYMENTS
+    ]
+    if settings.volume_warn_share < settings.volume_stop_share:
+        doubts.append("COCANAL_VOLUME_WARN_SHARE is below COCANAL_VOLUME_STOP_SHARE: nothing is warned of first.")
+    if settings.volume_history < settings.volume_history_least:
+        doubts.append("COCANAL_VOLUME_HISTORY is below COCANAL_VOLUME_HISTORY_LEAST: volume is never judged.")
+    number, unit = re.fullmatch(r"([\d.]+)\s?([KMGT])i?B", settings.memory_limit).groups()  # type: ignore[union-attr]
+    asked = float(number) * 1024 ** ("KMGT".index(unit) + 1)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if asked > there:
+        doubts.append(
+            f"COCANAL_MEMORY_LIMIT={settings.memory_limit} is more than this machine has ({there / 2**30:.0f} GiB): the "
+            "system would end the run."
+        )
+    if len(settings.schedule.split()) != 5:
+        doubts.append(f"COCANAL_SCHEDULE=«{settings.schedule}» is no cron line of five fields.")
+    return doubts

@@ -104,12 +104,12 @@ def _home(settings: Settings) -> Iterator[Finding]:
     ]
     is_closed = not settings.home.stat().st_mode & stat.S_IXOTH
     open_to_others = [] if is_closed else [path for path in private if path.exists() and path.stat().st_mode & 0o007]
-    if open_to_others:
+    names = [str(path.relative_to(settings.home)) for path in open_to_others]
+    if names:
         yield Finding(
             "wrong",
             "home",
-            f"Everybody on this machine can reach {_named([str(p.relative_to(settings.home)) for p in open_to_others])}: "
-            f"«chmod -R o-rwx {settings.home}».",
+            f"Everybody on this machine can reach {_named(names)}: «chmod -R o-rwx {settings.home}».",
         )
     if not foreign and not open_to_others:
         yield Finding("ok", "home", f"{settings.home} is closed to others.")
@@ -260,13 +260,13 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             "raw",
-            f"{len(damaged)} raw files are damaged: {_named(damaged)}. «cocanal rebuild» reads them again from landing.",
+            f"{len(damaged)} raw files are damaged ({_named(damaged)}): «cocanal rebuild» reads them anew.",
         )
     if coming_back:
         yield Finding(
             "note",
             "raw",
-            f"{len(coming_back)} raw files are gone; landing still has the deliveries, so the next run reads them again.",
+            f"{len(coming_back)} raw files are gone, landing has the deliveries: the next run reads them again.",
         )
     if not (lost or damaged or coming_back):
         looked = "every value was read" if is_full else "beginning and end of each; --full reads every value"
@@ -341,11 +341,11 @@ def _warehouse(settings: Settings, is_busy: bool, is_full: bool) -> Iterator[Fin
     elif is_busy:
         yield Finding("ok", "warehouse", "The run that is going on has the working database.")
     else:
-        damage = _database_damage(path, "select any_value(build_id) from landing.builds", is_full)
+        damage = _database_damage("warehouse", path, "select any_value(build_id) from landing.builds", is_full)
         yield damage or Finding("ok", "warehouse", "The working database can be opened.")
 
 
-def _database_damage(path: Path, query: str, is_full: bool) -> Finding | None:
+def _database_damage(subject: str, path: Path, query: str, is_full: bool) -> Finding | None:
     """A note where a database that the next run makes anew cannot be read; None where it can."""
     try:
         release.storage_version(path)
@@ -353,9 +353,7 @@ def _database_damage(path: Path, query: str, is_full: bool) -> Finding | None:
             with duckdb.connect(str(path), read_only=True) as connection:
                 connection.execute(query).fetchall()
     except (duckdb.Error, release.ReleaseError, OSError, ValueError):
-        return Finding(
-            "note", path.parent.name, f"{path} cannot be read: the next run makes it anew. Look at the disk."
-        )
+        return Finding("note", subject, f"{path} cannot be read: the next run makes it anew. Look at the disk.")
     return None
 
 
@@ -369,14 +367,16 @@ def _identity(settings: Settings, is_busy: bool, is_full: bool) -> Iterator[Find
         yield Finding(
             "wrong",
             "identity",
-            f"{model} does not fit this version of Cocanal ({type(error).__name__} {error}): train one («cocanal identity "
-            "train»), or move it away, and the shipped one counts.",
+            f"{model} does not fit this version of Cocanal ({type(error).__name__} {error}): train one («cocanal "
+            "identity train»), or move it away, and the shipped one counts.",
         )
     memory = settings.identity_memory
     if is_busy or not memory.is_file():
         return
     query = "select bit_xor(hash(scores)) from scores"
-    yield _database_damage(memory, query, is_full) or Finding("ok", "identity", "The memory of scores can be opened.")
+    yield _database_damage("identity", memory, query, is_full) or Finding(
+        "ok", "identity", "The memory of scores can be opened."
+    )
 
 
 def _dagster(settings: Settings) -> Iterator[Finding]:

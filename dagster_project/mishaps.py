@@ -58,8 +58,8 @@ def explain_mishap(text: str, settings: Settings) -> str | None:
     """The sentence for an error's text: what happened and what to do; None where it is no mishap of the machine."""
     if _DISK_FULL.search(text):
         return (
-            f"The disk is full ({_mib(free_bytes(settings))} are free in {settings.home}): free some space or keep fewer "
-            "releases (COCANAL_KEEP_RELEASES), then run again. Nothing was published, nothing is lost."
+            f"The disk is full ({_mib(free_bytes(settings))} are free in {settings.home}): free some space or keep "
+            "fewer releases (COCANAL_KEEP_RELEASES), then run again. Nothing was published, nothing is lost."
         )
     if _MEMORY.search(text):
         return (

@@ -186,13 +186,13 @@ def find_doubtful_settings(settings: Settings) -> list[str]:
         doubts.append("COCANAL_VOLUME_WARN_SHARE is below COCANAL_VOLUME_STOP_SHARE: nothing is warned of first.")
     if settings.volume_history < settings.volume_history_least:
         doubts.append("COCANAL_VOLUME_HISTORY is below COCANAL_VOLUME_HISTORY_LEAST: volume is never judged.")
-    number, unit = re.fullmatch(r"([\d.]+)\s?([KMGT])i?B", settings.memory_limit).groups()  # type: ignore[union-attr]
+    number, unit = re.findall(r"^([\d.]+)\s?([KMGT])", settings.memory_limit)[0]
     asked = float(number) * 1024 ** ("KMGT".index(unit) + 1)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if asked > there:
         doubts.append(
-            f"COCANAL_MEMORY_LIMIT={settings.memory_limit} is more than this machine has ({there / 2**30:.0f} GiB): the "
-            "system would end the run."
+            f"COCANAL_MEMORY_LIMIT={settings.memory_limit} is more than this machine has ({there / 2**30:.0f} GiB): "
+            "the system would end the run."
         )
     if len(settings.schedule.split()) != 5:
         doubts.append(f"COCANAL_SCHEDULE=«{settings.schedule}» is no cron line of five fields.")

@@ -533,8 +533,8 @@ def find_pointer_damage(home: Path, known_id: str | None) -> str | None:
         if known_id is None and not pointer.is_symlink() and not _release_folders(home):
             return None
         return (
-            f"{known_id or 'A release'} was published from this home, but {pointer.parent} holds no release that can be "
-            "read: put it back from the backup. If it is lost for good: «cocanal rebuild --from-nothing» publishes "
+            f"{known_id or 'A release'} was published from this home, but {pointer.parent} holds no release that can "
+            "be read: put it back from the backup. If it is lost for good: «cocanal rebuild --from-nothing» publishes "
             "anew, with new account ids, without their history and without the record of what was sent."
         )
     if pointer.is_symlink() and os.readlink(pointer) in whole:
@@ -573,9 +573,9 @@ def release_to_build_on(home: Path, known_id: str | None) -> Release | None:
         if damage:
             other = "previous" if base.is_current else current.release_id
             raise ReleaseError(
-                f"The release {base.release_id} is damaged ({'; '.join(damage[:3])}), and the next one goes on from its "
-                f"ids and its ledger: put {base.directory} back from the backup. If there is none, move that folder "
-                f"away and «cocanal release rollback {other}»: what happened since that release is then derived "
+                f"The release {base.release_id} is damaged ({'; '.join(damage[:3])}), and the next one goes on from "
+                f"its ids and its ledger: put {base.directory} back from the backup. If there is none, move that "
+                f"folder away and «cocanal release rollback {other}»: what happened since that release is then derived "
                 "anew, and what was sent since is forgotten."
             )
     return current
@@ -613,7 +613,7 @@ def rollback(home: Path, release_id: str) -> Release:
 
 
 def abandon(home: Path, mark: Path) -> Path | None:
-    """Put what is left of lost releases beside ``releases``, so that the next build begins without any; where it is now.
+    """Put what is left of lost releases beside ``releases``, so that a build begins without any; where it is now.
 
     Raises ReleaseError where a release is whole: its ids can be kept.
     """
@@ -626,9 +626,8 @@ def abandon(home: Path, mark: Path) -> Path | None:
         )
     aside = None
     if releases.is_dir():
-        number = 1
-        while (aside := home / f"releases-lost-{number}").exists():
-            number += 1
+        taken = len(list(home.glob("releases-lost-*")))
+        aside = home / f"releases-lost-{taken + 1}"
         os.rename(releases, aside)
     mark.unlink(missing_ok=True)
     return aside

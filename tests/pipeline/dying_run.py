@@ -4,7 +4,7 @@
 
 A moment is a boundary: the process is about to write, rename, link, sync or remove something in the home, or a step
 opens or closes the warehouse. Boundaries are counted from 1. ``<moment>`` is the number at which the process sends
-itself SIGKILL, or a regular expression that the boundary's line must match, or ``never``. Each is a line of ``<trace>``.
+itself SIGKILL, or a regular expression that a boundary must match, or ``never``. ``<trace>`` gets a line per boundary.
 """
 
 import os
@@ -38,7 +38,7 @@ def boundary(what: str) -> None:
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Python tells of what it is about to do to the file system."""
     if event == "open":
-        path, mode, flags = arguments
+        path, _mode, flags = arguments
         if not isinstance(path, str) or not (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
             return
         shown = path

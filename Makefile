@@ -10,13 +10,17 @@ DBT := --quiet --no-write-json --no-send-anonymous-usage-stats --project-dir dbt
 	--target-path target/lint --log-path target/lint
 COMPILED := dbt/target/lint/compiled/cocanal/models
 
-.PHONY: demo test quick lint ui bench bench-identity accuracy docs clean
+.PHONY: demo test test-long quick lint ui bench bench-identity accuracy docs clean
 
 demo: .venv/ready
 	@$(RUN) cocanal demo
 
 test: .venv/ready lint
 	@$(RUN) pytest -n 2 --dist loadgroup
+
+# Runs killed at every boundary, and readers during twenty runs: half an hour. It prints its figures.
+test-long: .venv/ready
+	@$(RUN) pytest -q -s -m long tests
 
 # What a developer runs between two edits: seconds.
 quick: .venv/ready

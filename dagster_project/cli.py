@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dagster_project.doctor_cli import doctor
 from dagster_project.explain_cli import explain
 from dagster_project.identity_cli import app as identity_app
 from dagster_project.quarantine_cli import app as quarantine_app
+from dagster_project.rebuild_cli import rebuild
 from dagster_project.settings import Settings, SettingsError, is_home_named, load_settings, parse_day
 from dagster_project.trace_cli import trace
 
@@ -40,6 +42,8 @@ app.add_typer(identity_app, name="identity")
 app.add_typer(release_app, name="release")
 app.command()(explain)
 app.command()(trace)
+app.command()(doctor)
+app.command()(rebuild)
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False)
@@ -55,7 +59,7 @@ _Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's own lo
 def _told_in_sentences() -> Iterator[None]:
     """Errors that a person can mend end in a sentence and an exit code, never in a stack trace."""
     from dagster_project.domain.release import ReleaseError
-    from dagster_project.run_lock import HomeIsBusy
+    from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable
     from dagster_project.transform import TransformError
 
     try:
@@ -63,7 +67,7 @@ def _told_in_sentences() -> Iterator[None]:
     except (SettingsError, ReleaseError) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(WRONG_USE) from None
-    except (HomeIsBusy, TransformError) as error:
+    except (HomeIsBusy, HomeIsUnusable, TransformError) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -99,6 +103,8 @@ def _announce(step: str, seconds: float) -> None:
 
 
 def _tell(night: "Night", settings: Settings) -> None:
+    for note in night.notes:
+        complaints.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     if night.outcome == "released":
         console.print(f"Released [bold]{night.release_id}[/bold] in {sum(night.seconds.values()):.0f} s.")
     elif night.outcome == "nothing_new":
@@ -142,6 +148,9 @@ def run(
         list[str] | None, typer.Option("--accept", help="Let this gate (or gate.statement) pass once; repeatable.")
     ] = None,
     because: Annotated[str | None, typer.Option("--because", help="The reason; it is kept in the manifest.")] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="Minutes to wait for another run in the home; default: none.")
+    ] = 0,
     verbose: _Verbose = False,
 ) -> None:
     """Run the nightly job now: the same as the schedule's, without a screen.
@@ -160,7 +169,9 @@ def run(
         _quieten(verbose)
         from dagster_project.nightly import run_night
 
-        night = run_night(settings, as_of=day, accept=accepted, announce=_announce, is_verbose=verbose)
+        night = run_night(
+            settings, as_of=day, accept=accepted, wait_minutes=wait, announce=_announce, is_verbose=verbose
+        )
         _tell(night, settings)
     raise typer.Exit(night.exit_code)
 

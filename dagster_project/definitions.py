@@ -13,7 +13,15 @@ from dagster_project.assets.release import release_assets
 from dagster_project.assets.segment import drift_assets
 from dagster_project.assets.staging import dictionary_assets
 from dagster_project.domain import release
-from dagster_project.jobs import failure_sensors, nightly_job, nightly_schedule, tidy_job, training_job, weekly_tidy
+from dagster_project.jobs import (
+    failure_sensors,
+    nightly_job,
+    nightly_schedule,
+    rebuild_job,
+    tidy_job,
+    training_job,
+    weekly_tidy,
+)
 from dagster_project.quality.gate import gate_check
 from dagster_project.quality.suites import account, activation, audience, identity, landing, segment, staging
 from dagster_project.quality.suites import release as release_suite
@@ -71,7 +79,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
                 prepare=lambda connection: release_suite.reread(connection, building(connection)),
             ),
         ],
-        jobs=[nightly, tidy, training_job(settings)],
+        jobs=[nightly, rebuild_job(), tidy, training_job(settings)],
         schedules=[nightly_schedule(settings, nightly), *weekly_tidy(tidy)],
         sensors=failure_sensors(settings),
         executor=dg.in_process_executor,

@@ -4,6 +4,7 @@
 """
 
 import os
+import sqlite3
 from pathlib import Path
 
 import dagster as dg
@@ -49,3 +50,35 @@ def prepare_instance(settings: Settings) -> Path:
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The instance of this home; close it (a context manager)."""
     return dg.DagsterInstance.from_config(str(prepare_instance(settings)))
+
+
+def find_storage_damage(settings: Settings) -> str | None:
+    """A sentence where a SQLite file of Dagster's storage cannot be opened; None where all can, or there is none.
+
+    Looks at the head of each file only, and writes nothing.
+    """
+    for path in sorted(settings.dagster_home.glob("*/**/*.db")):
+        try:
+            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+            try:
+                connection.execute("select count(*) from sqlite_master").fetchall()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                continue  # somebody writes: it can be opened
+            return (
+                f"Dagster's storage is damaged ({path}): stop Dagster, move the folders history, storage and schedules "
+                f"of {settings.dagster_home} away, and start it again; only the history of runs is lost."
+            )
+    return None
+
+
+def schedules_that_are_on(settings: Settings) -> set[str] | None:
+    """The names of the schedules that somebody switched on; None where Dagster's storage cannot be asked."""
+    os.environ.update(environment_of_run(settings))
+    try:
+        with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+            return {state.instigator_name for state in instance.all_instigator_state() if state.is_running}
+    except Exception:  # whatever storage a deployment has: to ask is not worth an error
+        return None

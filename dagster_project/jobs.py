@@ -11,6 +11,7 @@ from tenacity import retry, stop_after_attempt, wait_exponential
 
 from dagster_project.assets.landing import SCHEDULED_TAG
 from dagster_project.settings import Settings
+from dagster_project.stages import LANDING
 from dagster_project.tidy import say, tidy
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ def nightly_job() -> "UnresolvedAssetJobDefinition":
         selection=dg.AssetSelection.all(),
         executor_def=dg.in_process_executor,
         description="From delivered files to a released audience. Publishes nothing where a gate stops it.",
+    )
+
+
+def rebuild_job() -> "UnresolvedAssetJobDefinition":
+    """The same from raw alone, even where nothing is new."""
+    return dg.define_asset_job(
+        "rebuild",
+        selection=dg.AssetSelection.all(),
+        executor_def=dg.in_process_executor,
+        config={"ops": {LANDING: {"config": {"rebuild": True}}}},
+        description="Makes everything again from raw, caches too, and releases it. Ids go on from the current release.",
     )
 
 

@@ -6,7 +6,8 @@ Not for presentation: ``cli`` prints. Not for the job itself: ``jobs`` and ``def
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -15,10 +16,12 @@ import dagster as dg
 
 from dagster_project.definitions import build_defs
 from dagster_project.domain import release
-from dagster_project.instance import open_instance
+from dagster_project.instance import find_storage_damage, open_instance, prepare_instance
 from dagster_project.jobs import NIGHTLY
-from dagster_project.run_lock import hold_run_lock, release_run_lock
-from dagster_project.settings import Settings
+from dagster_project.mishaps import explain_mishap, find_lack_of_space
+from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable, hold_run_lock, release_run_lock
+from dagster_project.settings import Settings, SettingsError
+from dagster_project.transform import TransformError
 from dagster_project.warehouse import Warehouse
 
 Outcome = Literal["released", "nothing_new", "stopped", "unusable", "failed"]
@@ -27,12 +30,16 @@ EXIT_CODES: dict[Outcome, int] = {"released": 0, "nothing_new": 0, "stopped": 3,
 
 @dataclass(frozen=True)
 class Night:
-    """How a night ended: ``sentences`` say what stopped it, one per finding; ``seconds`` per step that was done."""
+    """How a night ended: ``sentences`` say what stopped it, one per finding; ``seconds`` per step that was done.
+
+    ``notes`` are what somebody should look at although it stopped nothing.
+    """
 
     outcome: Outcome
     release_id: str | None = None
     sentences: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -71,28 +78,61 @@ def run_night(
     *,
     as_of: date | None = None,
     accept: dict[str, str] | None = None,
+    is_rebuild: bool = False,
+    wait_minutes: float = 0,
     announce: Callable[[str, float], None] | None = None,
     warehouse: Warehouse | None = None,
     is_verbose: bool = False,
 ) -> Night:
     """Run the nightly job in this process; ``announce`` is told each step that is done and the seconds it took.
 
-    Raises HomeIsBusy where another run works in the home. Every other end is a Night.
+    ``is_rebuild`` makes everything from raw, even where nothing is new. Raises HomeIsBusy where another run works in
+    the home and does not end within ``wait_minutes``, HomeIsUnusable where nothing can be written there. Every other
+    end is a Night.
     """
-    hold_run_lock(settings.lock)
+    hold_run_lock(settings.lock, wait_minutes * 60)
+    asked: dict[str, object] = {"accept": accept or {}, "rebuild": is_rebuild}
+    if as_of:
+        asked["as_of"] = as_of.isoformat()
+    lack = find_lack_of_space(settings)
+    notes = (lack,) if lack else ()
     try:
-        return _run(settings, as_of, accept or {}, announce, warehouse or Warehouse(settings), is_verbose)
+        return _run(settings, asked, announce, warehouse or Warehouse(settings), is_verbose, notes)
+    except (SettingsError, HomeIsBusy, HomeIsUnusable, TransformError):
+        raise
+    except Exception as error:  # whatever the machine does, an unattended run ends with a sentence
+        if is_verbose:
+            logging.getLogger(__name__).exception("the run ended outside its steps")
+        text = f"{type(error).__name__}: {error}"
+        sentence = explain_mishap(text, settings) or f"The run could not go on ({masked(text.splitlines()[0])})."
+        return Night("failed", None, (sentence,), {}, notes)
     finally:
         release_run_lock(settings.lock)
 
 
+@contextmanager
+def _records_of_runs(settings: Settings) -> Iterator[tuple[dg.DagsterInstance, str | None]]:
+    """Dagster's instance of the home; where its storage is damaged one in memory, with a sentence that says so.
+
+    The records of runs are no reason to go without a release.
+    """
+    damage = find_storage_damage(settings)
+    if damage is None:
+        with open_instance(settings) as instance:
+            yield instance, None
+    else:
+        prepare_instance(settings)
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance, f"{damage} This run is not recorded there."
+
+
 def _run(
     settings: Settings,
-    as_of: date | None,
-    accept: dict[str, str],
+    asked: dict[str, object],
     announce: Callable[[str, float], None] | None,
     warehouse: Warehouse,
     is_verbose: bool,
+    notes: tuple[str, ...],
 ) -> Night:
     before = release.current_release(settings.home)
     seconds: dict[str, float] = {}
@@ -108,31 +148,49 @@ def _run(
         last = now
 
     job = build_defs(settings, warehouse).resolve_job_def(NIGHTLY).with_hooks({step_is_done})
-    asked: dict[str, object] = {"accept": accept} | ({"as_of": as_of.isoformat()} if as_of else {})
     config = {
         "ops": {"landing": {"config": asked}},
         "loggers": {"console": {"config": {"log_level": "DEBUG" if is_verbose else "CRITICAL"}}},
     }
     # Where nothing is new every later step is skipped; Dagster then says of each gate that nobody waits for it.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    with open_instance(settings) as instance:
+    with _records_of_runs(settings) as (instance, damage):
+        notes = (*notes, damage) if damage else notes
         result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
     now_current = release.current_release(settings.home)
     if result.success:
         is_new = now_current is not None and (before is None or before.release_id != now_current.release_id)
         return Night(
-            "released" if is_new else "nothing_new", now_current.release_id if now_current else None, (), seconds
+            "released" if is_new else "nothing_new",
+            now_current.release_id if now_current else None,
+            (),
+            seconds,
+            notes,
         )
-    failures = [event for event in result.all_events if event.is_step_failure]
-    if any((event.step_key or "").endswith("_gate") for event in failures):
+    outcome, sentences = _failure(settings, warehouse, [event for event in result.all_events if event.is_step_failure])
+    return Night(outcome, None, sentences, seconds, notes)
+
+
+def _failure(
+    settings: Settings, warehouse: Warehouse, failures: list[dg.DagsterEvent]
+) -> tuple[Outcome, tuple[str, ...]]:
+    errors = [(event.step_key or "", *_root_error(event)) for event in failures]
+    for _, kind, message in errors:
+        if kind in ("HomeIsBusy", "HomeIsUnusable"):
+            return "failed", (message,)
+        if kind in ("NothingDelivered", "SettingsError", "ReleaseError"):
+            return "unusable", (message,)
+        if kind == "PromiseBroken":
+            return "stopped", (message,)
+    mishaps = [explain_mishap(f"{kind}: {message}", settings) for _, kind, message in errors]
+    if any(step.endswith("_gate") for step, _, _ in errors) and not any(mishaps):
         findings = _findings(warehouse)
         if findings:
-            return Night("stopped", None, findings, seconds)
-    for event in failures:
-        kind, message = _root_error(event)
-        if kind == "PromiseBroken":
-            return Night("stopped", None, (message,), seconds)
-        if kind in ("NothingDelivered", "SettingsError"):
-            return Night("unusable", None, (message,), seconds)
-    sentences = [f"{event.step_key}: {': '.join(_root_error(event))}" for event in failures]
-    return Night("failed", None, tuple(sentences) or ("the run could not start; see the log above",), seconds)
+            return "stopped", findings
+    sentences = tuple(
+        dict.fromkeys(
+            mishap or f"{step}: {kind}, {message}"
+            for mishap, (step, kind, message) in zip(mishaps, errors, strict=True)
+        )
+    )
+    return "failed", sentences or ("the run could not start; see the log above",)

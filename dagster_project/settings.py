@@ -6,6 +6,7 @@ models, policies and the metadata of audiences, where a change can be reviewed.
 
 import json
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from dagster_project.domain.contract import feeds
 
 _Share = Annotated[float, Field(ge=0, le=1)]
+
+# Variables that the documentation names for Dagster's configuration.
+_OF_DEPLOYMENTS = {"COCANAL_DAGSTER_POSTGRES", "COCANAL_CURRENT_RELEASE"}
 
 
 class SettingsError(Exception):
@@ -66,6 +70,9 @@ class Settings(BaseSettings):
     late_action: Literal["warn", "stop"] = Field(
         "warn", description="What the schedule does when they lie further behind."
     )
+    wait_minutes: float = Field(
+        30, ge=0, description="Minutes that a run of Dagster waits for another run in the home to end."
+    )
     webhook_url: HttpUrl | None = Field(None, description="Address that is told of runs that fail; none by default.")
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
@@ -109,6 +116,11 @@ class Settings(BaseSettings):
     def register(self) -> Path:
         """Pages that remember which files have been delivered."""
         return self.raw / "deliveries"
+
+    @property
+    def published_mark(self) -> Path:
+        """A file that names the last published release, away from the releases: a home that lost them knows it."""
+        return self.raw / "last_release"
 
     @property
     def warehouse(self) -> Path:
@@ -197,3 +209,31 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise SettingsError(f"«{text}» is not a day; write it as YYYY-MM-DD, such as 2020-07-15") from error
+
+
+def find_doubtful_settings(settings: Settings) -> list[str]:
+    """A sentence per setting that can be read and can hardly be meant: unknown names, values that work against another.
+
+    Raises nothing. Values of unknown names are not shown.
+    """
+    known = {f"COCANAL_{name.upper()}" for name in Settings.model_fields} | environment_of_run(settings).keys()
+    doubts = [
+        f"{name} is set, but there is no such setting: «cocanal settings» lists them."
+        for name in sorted(os.environ)
+        if name.startswith("COCANAL_") and name not in known | _OF_DEPLOYMENTS
+    ]
+    if settings.volume_warn_share < settings.volume_stop_share:
+        doubts.append("COCANAL_VOLUME_WARN_SHARE is below COCANAL_VOLUME_STOP_SHARE: nothing is warned of first.")
+    if settings.volume_history < settings.volume_history_least:
+        doubts.append("COCANAL_VOLUME_HISTORY is below COCANAL_VOLUME_HISTORY_LEAST: volume is never judged.")
+    number, unit = re.findall(r"^([\d.]+)\s?([KMGT])", settings.memory_limit)[0]
+    asked = float(number) * 1024 ** ("KMGT".index(unit) + 1)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if asked > there:
+        doubts.append(
+            f"COCANAL_MEMORY_LIMIT={settings.memory_limit} is more than this machine has ({there / 2**30:.0f} GiB): "
+            "the system would end the run."
+        )
+    if len(settings.schedule.split()) != 5:
+        doubts.append(f"COCANAL_SCHEDULE=«{settings.schedule}» is no cron line of five fields.")
+    return doubts

@@ -62,6 +62,16 @@ def _prepared_folder(settings: Settings) -> Path:
     return folder if os.access(DBT_DIRECTORY, os.W_OK) else settings.dbt_target / "prepared"
 
 
+def _is_whole(manifest: Path) -> bool:
+    """Whether the file ends as a manifest does: after a power cut it may be there and hold nothing."""
+    try:
+        with manifest.open("rb") as stream:
+            stream.seek(-1, os.SEEK_END)
+            return stream.read(1) == b"}"
+    except OSError:
+        return False
+
+
 def prepare_manifest(settings: Settings) -> Path:
     """The path of dbt's ``manifest.json``, made when missing or stale. Raises TransformError if dbt cannot parse.
 
@@ -69,8 +79,9 @@ def prepare_manifest(settings: Settings) -> Path:
     """
     folder = _prepared_folder(settings) / f"prepared-{project_fingerprint()}"
     manifest = folder / "manifest.json"
-    if manifest.exists():
+    if _is_whole(manifest):
         return manifest
+    shutil.rmtree(folder, ignore_errors=True)
     from dbt.cli.main import dbtRunner
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +97,7 @@ def prepare_manifest(settings: Settings) -> Path:
             os.rename(scratch, folder)
             os.mkdir(scratch)  # the context manager wants something to remove
         except OSError:
-            if not manifest.exists():
+            if not _is_whole(manifest):
                 raise
     return manifest
 
@@ -121,7 +132,8 @@ def build(settings: Settings, stage: str, warehouse: Warehouse, select: str | No
     with warehouse.session(stage):
         pass  # makes the file and the schemas with the right modes
     target = settings.dbt_target
-    if not target.exists():
+    if not target.is_dir():
+        target.unlink(missing_ok=True)
         target.mkdir(parents=True)
         shutil.copy(prepare_manifest(settings).with_name("partial_parse.msgpack"), target)
     manifest = _loaded_manifest(project_fingerprint(), target)

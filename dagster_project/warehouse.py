@@ -5,12 +5,14 @@ opens the file: people read releases. Not for SQL: that is the domain's and dbt'
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from dagster_project.run_lock import HomeIsUnusable, run_lock
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
 
@@ -30,13 +32,24 @@ class Warehouse:
         make them ever larger. A damaged file goes the same way; who has the old one open keeps reading it.
         """
         for path in (self.path, self.path.with_name(self.path.name + ".wal")):
+            if path.is_dir() and not path.is_symlink():
+                raise HomeIsUnusable(f"{path} is a folder, but the working database belongs there: move it away.")
             path.unlink(missing_ok=True)
+        # What a killed run had spilled is nobody's.
+        if self._settings.spill.is_dir():
+            shutil.rmtree(self._settings.spill)
 
     @contextmanager
     def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with every schema of the walk, closed at the end. ``purpose`` names the step, such as
-        ``identity`` or ``identity gate``.
+        ``identity`` or ``identity gate``. Raises HomeIsBusy where another process runs in the home: so a step that is
+        run by hand does not break into a night.
         """
+        with run_lock(self._settings.lock), self._opened() as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
         connection = duckdb.connect(str(self.path))

@@ -1,5 +1,6 @@
 """Landing: takes in what was delivered and opens a build. Nothing new means no build, and nothing downstream runs."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -13,9 +14,10 @@ from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import newest_date
-from dagster_project.domain.landing.intake import Intake, take_in
+from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
 from dagster_project.domain.retention import is_kept
+from dagster_project.mishaps import find_lack_of_space
 from dagster_project.quality.gate import create_results_table
 from dagster_project.run_lock import hold_run_lock
 from dagster_project.settings import Settings, parse_day
@@ -32,6 +34,7 @@ class NightConfig(dg.Config):
     accept: dict[str, str] = Field(
         {}, description="Gates, or gate.statement, that may fail in this run, each with the reason."
     )
+    rebuild: bool = Field(False, description="Make everything again from raw, caches too, even if nothing is new.")
 
 
 class NothingDelivered(Exception):
@@ -82,6 +85,13 @@ def _open_build(
     return build_id
 
 
+def _forget_caches(settings: Settings) -> None:
+    """Throw away what only saves time, should it be what is wrong."""
+    shutil.rmtree(settings.dbt_target, ignore_errors=True)
+    for path in (settings.identity_memory, settings.identity_memory.with_name(f"{settings.identity_memory.name}.wal")):
+        path.unlink(missing_ok=True)
+
+
 def _released_files(settings: Settings) -> set[tuple[str, str]]:
     current = release.current_release(settings.home)
     return {(entry["file"], entry["sha256"]) for entry in current.manifest()["inputs"]} if current else set()
@@ -112,8 +122,16 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
     @dg.multi_asset(name=LANDING, specs=source_specs(manifest, LANDING, is_skippable=True), pool="warehouse")
     def landing(context: dg.AssetExecutionContext, config: NightConfig) -> Iterator[dg.MaterializeResult]:
         watch = Stopwatch()
-        hold_run_lock(settings.lock)
+        # A run from the command line holds the lock already, and was told at once if somebody else did.
+        hold_run_lock(settings.lock, settings.wait_minutes * 60)
         release.clear_unfinished(settings.home)
+        known_id = release.remembered_release(settings.published_mark)
+        if problem := release.find_pointer_damage(settings.home, known_id):
+            raise release.ReleaseError(problem)
+        if config.rebuild:
+            _forget_caches(settings)
+            for path in forget_damaged(settings.landing, settings.raw, settings.register, connect=warehouse.scratch):
+                context.log.warning(f"{path} was damaged and is read again from landing.")
         as_of = parse_day(config.as_of) if config.as_of else newest_date(settings.landing, settings.register)
         if as_of is None:
             raise NothingDelivered(
@@ -144,9 +162,14 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             context.log.warning(f"{stranger.path}: {stranger.message}")
         if not intake.deliveries:
             raise NothingDelivered(f"Nothing was delivered on or before {as_of}.")
-        if _is_nothing_new(settings, intake, as_of):
+        if not config.rebuild and _is_nothing_new(settings, intake, as_of):
             context.log.info(f"Nothing is new since the last release (as of {as_of}): nothing is built or published.")
             return
+        current = release.release_to_build_on(settings.home, known_id)
+        if current and known_id is None:
+            release.remember_release(settings.published_mark, current.release_id)
+        if lack := find_lack_of_space(settings):
+            context.log.warning(lack)
         warehouse.start_afresh()
         with warehouse.session(LANDING) as connection:
             build_id = _open_build(connection, settings, intake, as_of, config.accept)

@@ -8,6 +8,7 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from dagster_project import transform
 from dagster_project.assets.specs import Manifest
+from dagster_project.mishaps import explain_mishap
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
 
@@ -48,6 +49,9 @@ def model_assets(stage: str, settings: Settings, warehouse: Warehouse, manifest:
             if result.unique_id.startswith("model.") and result.status == "success"
         ]
         counts = _row_counts(warehouse, stage, built)
+        for result in results:
+            if result.status == "error" and explain_mishap(result.message, settings):
+                raise transform.TransformError(result.message)
         broken = []
         for result in results:
             node = nodes[result.unique_id]

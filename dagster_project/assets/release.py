@@ -95,6 +95,7 @@ def release_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest)
                 release.building_directory(settings.home, build_id), _gate_results(connection, RELEASE)
             )
         published = release.promote(settings.home, build_id)
+        release.remember_release(settings.published_mark, build_id)
         removed = release.prune(settings.home, settings.keep_releases)
         release_run_lock(settings.lock)
         return dg.MaterializeResult(

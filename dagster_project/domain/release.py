@@ -6,7 +6,9 @@ looks at the clock: the moment of the build is given.
 
 A release is built in ``releases/.building-<id>``, renamed to ``releases/<id>`` when it is whole, and becomes visible
 when the symbolic link ``releases/current`` is replaced, which the file system does at once or not at all. Wherever a
-run is killed, ``current`` names a whole release. Who has a database open keeps reading what he opened.
+run is killed, ``current`` names a whole release. The next pointer, ``.current-<id>``, is there before the rename: a run
+that dies between the two leaves what the next run needs to finish the move, so that no whole release lies about of
+which nobody knows whether it was published. Who has a database open keeps reading what he opened.
 """
 
 import contextlib
@@ -96,9 +98,21 @@ class Release:
     is_current: bool
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it was written."""
-        content: dict[str, Any] = json.loads((self.directory / MANIFEST).read_text(encoding="utf-8"))
-        return content
+        """The manifest as it was written. Raises ReleaseError where it cannot be read."""
+        return _read_manifest(self.directory)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or not {"as_of", "files", "tables", "inputs", "fingerprint"} <= content.keys():
+        raise ReleaseError(
+            f"The manifest of {directory} cannot be read: put the folder back from the backup, or point «current» at "
+            "another release (cocanal release rollback previous)."
+        )
+    return content
 
 
 @dataclass(frozen=True)
@@ -164,9 +178,10 @@ def next_release_id(home: Path, built_at: datetime) -> str:
     if built_at.tzinfo is None:
         raise ValueError("The moment of a build must say its time zone.")
     candidate = built_at.astimezone(UTC).strftime(_ID_FORMAT)
-    existing = [release.release_id for release in list_releases(home)]
-    if existing and candidate <= existing[-1]:
-        newest = datetime.strptime(existing[-1], _ID_FORMAT).replace(tzinfo=UTC)
+    # A damaged folder takes its id too: no id is given twice.
+    newest_id = max((path.name for path in _release_folders(home)), default="")
+    if candidate <= newest_id:
+        newest = datetime.strptime(newest_id, _ID_FORMAT).replace(tzinfo=UTC)
         return (newest + timedelta(seconds=1)).strftime(_ID_FORMAT)
     return candidate
 
@@ -326,11 +341,10 @@ def write_manifest(
 
 def add_gate_results(directory: Path, gates: Sequence[Mapping[str, Any]]) -> None:
     """Complete the manifest of ``directory`` with what the release's own gate found, before it is promoted."""
-    path = directory / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = _read_manifest(directory)
     own = {gate["gate"] for gate in gates}
     manifest["gates"] = [gate for gate in manifest["gates"] if gate["gate"] not in own] + [dict(gate) for gate in gates]
-    _write_json(path, manifest)
+    _write_json(directory / MANIFEST, manifest)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -368,7 +382,7 @@ def verify(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[Verif
 
     One result per file (its SHA-256; ``absent``; ``not in the manifest``) and per table (its number of rows).
     """
-    manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    manifest = _read_manifest(directory)
     promised = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
     present = {path.as_posix() for path in _files(directory)}
     results = [
@@ -424,42 +438,147 @@ def promote(home: Path, release_id: str) -> Release:
         if not (building / MANIFEST).is_file():
             raise ReleaseError(f"The release {release_id} has no manifest: it was not finished.")
         for path in building.rglob("*"):
-            if path.is_dir():
-                _sync(path)
+            _sync(path)
         building.chmod(0o750)
+        _sync(building)
+        _prepare_pointer(home, release_id)
         os.rename(building, directory)
         _sync(releases)
     _point(home, release_id)
     return _release(home, release_id)
 
 
-def _point(home: Path, release_id: str) -> None:
-    _release(home, release_id)
-    releases = home / "releases"
-    pointer = releases / f"{_NEXT_POINTER}{release_id}"
+def _prepare_pointer(home: Path, release_id: str) -> Path:
+    pointer = home / "releases" / f"{_NEXT_POINTER}{release_id}"
     pointer.unlink(missing_ok=True)
     # Relative, so that a home can be moved as a whole.
     pointer.symlink_to(release_id)
-    os.replace(pointer, releases / _POINTER)
-    _sync(releases)
+    _sync(pointer.parent)
+    return pointer
+
+
+def _point(home: Path, release_id: str) -> None:
+    _release(home, release_id)
+    current = home / "releases" / _POINTER
+    if current.is_dir() and not current.is_symlink():
+        raise ReleaseError(
+            f"{current} is a folder and not a link, as a copy that follows links makes it: move it away, then "
+            f"«cocanal release rollback {release_id}»."
+        )
+    os.replace(_prepare_pointer(home, release_id), current)
+    # Whoever points is the last to decide: what a run that died had begun counts no more.
+    for abandoned in current.parent.glob(f"{_NEXT_POINTER}*"):
+        abandoned.unlink()
+    _sync(current.parent)
+
+
+def _release_folders(home: Path) -> list[Path]:
+    """The folders of releases, whole or not, oldest first."""
+    releases = home / "releases"
+    return sorted(path for path in releases.iterdir() if _ID.fullmatch(path.name)) if releases.is_dir() else []
 
 
 def list_releases(home: Path) -> list[Release]:
-    """The releases on disk, oldest first."""
-    releases = home / "releases"
-    if not releases.is_dir():
-        return []
+    """The releases on disk that have a manifest, oldest first."""
     current = _current_id(home)
     return [
-        Release(path.name, path, path.name == current)
-        for path in sorted(releases.iterdir())
-        if _ID.fullmatch(path.name) and (path / MANIFEST).is_file()
+        Release(path.name, path, path.name == current) for path in _release_folders(home) if (path / MANIFEST).is_file()
     ]
 
 
 def current_release(home: Path) -> Release | None:
-    """The release that ``releases/current`` names; None before the first one."""
+    """The release that ``releases/current`` names; None before the first one, and where the pointer leads nowhere."""
     return next((release for release in list_releases(home) if release.is_current), None)
+
+
+def remember_release(mark: Path, release_id: str) -> None:
+    """Keep the id of the last published release in the file ``mark``, away from the releases, should they be lost."""
+    mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = mark.with_name(f"{mark.name}.tmp")
+    unfinished.write_text(f"{release_id}\n", encoding="utf-8")
+    os.replace(unfinished, mark)
+
+
+def remembered_release(mark: Path) -> str | None:
+    """The id that ``mark`` keeps; None where nothing was ever published."""
+    return mark.read_text(encoding="utf-8", errors="replace").strip() or None if mark.is_file() else None
+
+
+def find_damage(directory: Path, *, is_thorough: bool) -> list[str]:
+    """What is wrong with a release's folder, a phrase per file: absent, of another size, or (thorough) other bytes."""
+    try:
+        manifest = _read_manifest(directory)
+    except ReleaseError:
+        return [f"{MANIFEST} is {'unreadable' if (directory / MANIFEST).exists() else 'missing'}"]
+    found = []
+    for entry in manifest["files"]:
+        path = directory / entry["path"]
+        if not path.is_file():
+            found.append(f"{entry['path']} is missing")
+        elif path.stat().st_size != entry["bytes"]:
+            found.append(f"{entry['path']} has {path.stat().st_size} bytes instead of {entry['bytes']}")
+        elif is_thorough and _sha256(path) != entry["sha256"]:
+            found.append(f"{entry['path']} holds other bytes than were published")
+    return found
+
+
+def find_pointer_damage(home: Path, known_id: str | None) -> str | None:
+    """Why nobody can say which release is the current one, and what to do; None if that is known, or none ever was.
+
+    ``known_id`` is an id that is known to have been published, if one is.
+    """
+    pointer = home / "releases" / _POINTER
+    whole = [release.release_id for release in list_releases(home)]
+    if not whole:
+        if known_id is None and not pointer.is_symlink() and not _release_folders(home):
+            return None
+        return (
+            f"{known_id or 'A release'} was published from this home, but {pointer.parent} holds no release that can "
+            "be read: put it back from the backup. If it is lost for good: «cocanal rebuild --from-nothing» publishes "
+            "anew, with new account ids, without their history and without the record of what was sent."
+        )
+    if pointer.is_symlink() and os.readlink(pointer) in whole:
+        return None
+    what = (
+        f"leads to {os.readlink(pointer)}, which is no whole release"
+        if pointer.is_symlink()
+        else "is a folder and not a link"
+        if pointer.is_dir()
+        else "is a file and not a link"
+        if pointer.exists()
+        else "is missing"
+    )
+    move = "move it away, then " if pointer.is_dir() and not pointer.is_symlink() else ""
+    return (
+        f"{pointer} {what}, so the ids and the history to go on from are not known: {move}«cocanal release rollback "
+        f"{whole[-1]}» takes the newest whole release ({', '.join(whole)})."
+    )
+
+
+def release_to_build_on(home: Path, known_id: str | None) -> Release | None:
+    """The release whose ids, history and ledger the next build goes on from, its databases read in full; None before
+    the first.
+
+    Raises ReleaseError where it is damaged, lost or not known which it is: a build without it would give people other
+    ids and forget what was sent, in silence. ``known_id`` is an id that is known to have been published, if one is.
+    """
+    if problem := find_pointer_damage(home, known_id):
+        raise ReleaseError(problem)
+    current = current_release(home)
+    if current is None:
+        return None
+    # The newest one holds the ledger of what was sent, wherever the pointer stands.
+    for base in {current.release_id: current, **{r.release_id: r for r in list_releases(home)[-1:]}}.values():
+        damage = find_damage(base.directory, is_thorough=True)
+        if damage:
+            other = "previous" if base.is_current else current.release_id
+            raise ReleaseError(
+                f"The release {base.release_id} is damaged ({'; '.join(damage[:3])}), and the next one goes on from "
+                f"its ids and its ledger: put {base.directory} back from the backup. If there is none, move that "
+                f"folder away and «cocanal release rollback {other}»: what happened since that release is then derived "
+                "anew, and what was sent since is forgotten."
+            )
+    return current
 
 
 def _current_id(home: Path) -> str | None:
@@ -481,13 +600,37 @@ def rollback(home: Path, release_id: str) -> Release:
     Raises ReleaseError if there is none. Nothing is deleted: going forward again is a rollback to the newer id.
     """
     if release_id == "previous":
-        current = current_release(home)
-        older = [release for release in list_releases(home) if current and release.release_id < current.release_id]
+        current_id = _current_id(home) or ""
+        older = [release for release in list_releases(home) if release.release_id < current_id]
         if not older:
             raise ReleaseError("There is no release before the current one.")
         release_id = older[-1].release_id
+    damage = find_damage(_release(home, release_id).directory, is_thorough=False)
+    if damage:
+        raise ReleaseError(f"The release {release_id} is damaged ({'; '.join(damage[:3])}): take another one.")
     _point(home, release_id)
     return _release(home, release_id)
+
+
+def abandon(home: Path, mark: Path) -> Path | None:
+    """Put what is left of lost releases beside ``releases``, so that a build begins without any; where it is now.
+
+    Raises ReleaseError where a release is whole: its ids can be kept.
+    """
+    releases = home / "releases"
+    whole = [r.release_id for r in list_releases(home) if not find_damage(r.directory, is_thorough=True)]
+    if whole:
+        raise ReleaseError(
+            f"The release {whole[-1]} is whole: its ids and its ledger can be kept. Run «cocanal rebuild» without "
+            f"--from-nothing, after «cocanal release rollback {whole[-1]}» if it is not the current one."
+        )
+    aside = None
+    if releases.is_dir():
+        taken = len(list(home.glob("releases-lost-*")))
+        aside = home / f"releases-lost-{taken + 1}"
+        os.rename(releases, aside)
+    mark.unlink(missing_ok=True)
+    return aside
 
 
 def old_releases(home: Path, keep: int) -> list[Release]:
@@ -509,7 +652,11 @@ def prune(home: Path, keep: int = 7) -> list[str]:
 
 
 def clear_unfinished(home: Path) -> list[str]:
-    """Delete what killed runs left behind, at the start of a run; the names of what was deleted."""
+    """Finish what a killed run had begun to publish, and delete what else it left behind; the names of all that.
+
+    For the start of a run. A pointer that was made and not moved yet leads to a release that its gate let pass: it is
+    moved. Without the release it goes, as do builds and half-deleted releases.
+    """
     releases = home / "releases"
     if not releases.is_dir():
         return []
@@ -517,10 +664,13 @@ def clear_unfinished(home: Path) -> list[str]:
         path for path in releases.iterdir() if path.name.startswith((_BUILDING, _DISCARDED, _NEXT_POINTER))
     )
     for path in left_over:
-        if path.is_symlink():
-            path.unlink()
-        else:
+        release_id = path.name.removeprefix(_NEXT_POINTER)
+        if path.is_symlink() and (releases / release_id / MANIFEST).is_file():
+            _point(home, release_id)
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
+        else:
+            path.unlink()
     return [path.name for path in left_over]
 
 

@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from dagster_project import transform
+from dagster_project.domain import release
 from dagster_project.nightly import Night, run_night
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
@@ -160,3 +161,102 @@ def run_in(settings_of: Callable[[Path], Settings]) -> Callable[..., Night]:
         return run_night(settings_of(home), **asked)
 
     return run
+
+
+# What names a run, an id or a line of a file; and the tables that are about the nights themselves.
+_NOT_COMPARED = {"line", "sha256"}
+_ABOUT_NIGHTS = {
+    "identity.account_events",
+    "identity.account_link_history",
+    "identity.account_redirects",
+    "segment.drift",
+    "release.info",
+    "release.gate_results",
+    "activation.ledger",
+}
+
+
+@contextmanager
+def _both_releases(*homes: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        for name, home in zip(("left", "right"), homes, strict=True):
+            for kind, file in release.DATABASES.items():
+                path = home / "releases" / "current" / file
+                connection.execute(f"attach '{path}' as {name}_{kind} (read_only)")
+        yield connection
+
+
+def _comparable(columns: list[str], database: str, table: str, is_same_nights: bool) -> str:
+    """SQL of a table's rows that are to be the same: an account is named by its anchor, a household by its people."""
+    side = database.split("_")[0]
+    shown = []
+    for column in columns:
+        if is_same_nights:
+            tonight = f"(select release_id from {side}_analysts.release.info)"
+            shown.append(f'replace("{column}"::varchar, {tonight}, \'tonight\') as "{column}"')
+        elif column == "account_id":
+            shown.append(
+                f"(select anchor_key from {side}_analysts.identity.anchors as anchors "
+                "where anchors.account_id = rows.account_id) as account_id"
+            )
+        elif column not in _NOT_COMPARED:
+            shown.append(column)
+    return f"select {', '.join(shown)} from {database}.{table} as rows"
+
+
+def _differing_tables(left: Path, right: Path, *, is_same_nights: bool = False) -> dict[str, int]:
+    """The tables of two releases that hold other rows, with how many rows one has and the other has not.
+
+    ``is_same_nights``: both homes had the same nights, so that ids, events and the ledger are to be the same too, but
+    for the id of the last release.
+    """
+    found = {}
+    with _both_releases(left, right) as connection:
+        tables = connection.execute(
+            """
+            select
+                split_part(database_name, '_', 2), schema_name || '.' || table_name,
+                list(column_name order by column_index)
+            from duckdb_columns()
+            where database_name in ('left_analysts', 'left_restricted')
+            group by all order by all
+            """
+        ).fetchall()
+        assert len(tables) > 30
+        for readers, table, columns in tables:
+            if table == "release.info" or (table in _ABOUT_NIGHTS and not is_same_nights):
+                continue
+            one, other = (
+                _comparable(columns, f"{side}_{readers}", table, is_same_nights) for side in ("left", "right")
+            )
+            ((count,),) = connection.execute(
+                f"select count(*) from (({one} except all {other}) union all ({other} except all {one}))"
+            ).fetchall()
+            if count:
+                found[table] = count
+        sent = (
+            "select audience, destination, identifier_type, identifier_hash, anchor_key "
+            "from {0}_restricted.activation.ledger join {0}_analysts.identity.anchors using (account_id) "
+            "where last_release_id = (select release_id from {0}_analysts.release.info)"
+        )
+        ((count,),) = connection.execute(
+            f"select count(*) from (({sent.format('left')}) except all ({sent.format('right')}))"
+        ).fetchall()
+        assert count == 0
+    return found
+
+
+def _audience_files(home: Path) -> dict[str, bytes]:
+    folder = home / "releases" / "current" / "audiences"
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.csv")}
+
+
+@pytest.fixture(scope="session")
+def differing_tables() -> Callable[..., dict[str, int]]:
+    return _differing_tables
+
+
+@pytest.fixture(scope="session")
+def audience_files() -> Callable[[Path], dict[str, bytes]]:
+    """The files to send of the current release, by path."""
+    return _audience_files

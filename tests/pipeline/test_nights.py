@@ -1,7 +1,5 @@
 """However the deliveries were spread over nights, whatever the order of rows, wherever a run died: the same tables."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,84 +9,6 @@ import duckdb
 import pytest
 
 from dagster_project.domain import release
-
-# What names a run, an id or a line of a file; and the tables that are about the nights themselves.
-_NOT_COMPARED = {"line", "sha256"}
-_ABOUT_NIGHTS = {
-    "identity.account_events",
-    "identity.account_link_history",
-    "identity.account_redirects",
-    "segment.drift",
-    "release.info",
-    "release.gate_results",
-    "activation.ledger",
-}
-
-
-@contextmanager
-def _releases(*homes: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        for name, home in zip(("left", "right"), homes, strict=True):
-            for kind, file in release.DATABASES.items():
-                path = home / "releases" / "current" / file
-                connection.execute(f"attach '{path}' as {name}_{kind} (read_only)")
-        yield connection
-
-
-def _comparable(columns: list[str], database: str, table: str) -> str:
-    """SQL of a table's rows that are to be the same: an account is named by its anchor, a household by its people."""
-    side = database.split("_")[0]
-    shown = []
-    for column in columns:
-        if column == "account_id":
-            shown.append(
-                f"(select anchor_key from {side}_analysts.identity.anchors as anchors "
-                "where anchors.account_id = rows.account_id) as account_id"
-            )
-        elif column not in _NOT_COMPARED:
-            shown.append(column)
-    return f"select {', '.join(shown)} from {database}.{table} as rows"
-
-
-def differing_tables(left: Path, right: Path) -> dict[str, int]:
-    """The tables of two releases that hold other rows, with how many rows one has and the other has not."""
-    found = {}
-    with _releases(left, right) as connection:
-        tables = connection.execute(
-            """
-            select
-                split_part(database_name, '_', 2), schema_name || '.' || table_name,
-                list(column_name order by column_index)
-            from duckdb_columns()
-            where database_name in ('left_analysts', 'left_restricted')
-            group by all order by all
-            """
-        ).fetchall()
-        assert len(tables) > 30
-        for readers, table, columns in tables:
-            if table in _ABOUT_NIGHTS:
-                continue
-            one, other = (_comparable(columns, f"{side}_{readers}", table) for side in ("left", "right"))
-            ((count,),) = connection.execute(
-                f"select count(*) from (({one} except all {other}) union all ({other} except all {one}))"
-            ).fetchall()
-            if count:
-                found[table] = count
-        sent = (
-            "select audience, destination, identifier_type, identifier_hash, anchor_key "
-            "from {0}_restricted.activation.ledger join {0}_analysts.identity.anchors using (account_id) "
-            "where last_release_id = (select release_id from {0}_analysts.release.info)"
-        )
-        ((count,),) = connection.execute(
-            f"select count(*) from (({sent.format('left')}) except all ({sent.format('right')}))"
-        ).fetchall()
-        assert count == 0
-    return found
-
-
-def audience_files(home: Path) -> dict[str, bytes]:
-    folder = home / "releases" / "current" / "audiences"
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.csv")}
 
 
 def test_ten_nights_end_with_the_tables_of_one(
@@ -100,6 +20,8 @@ def test_ten_nights_end_with_the_tables_of_one(
     instance: dg.DagsterInstance,
     run_in: Any,
     published: Any,
+    differing_tables: Any,
+    audience_files: Any,
 ) -> None:
     """The base home took everything in one night; here each night reads what was there by then, in another order."""
     home = tmp_path / "home"
@@ -144,6 +66,8 @@ def test_a_run_that_died_costs_nothing_but_its_time(
     broken_into: Any,
     run_in: Any,
     published: Any,
+    differing_tables: Any,
+    audience_files: Any,
 ) -> None:
     rows = [
         {"event_id": f"N{n}", "session_id": "V1", "event": "visit", "occurred_at": "2020-07-10T09:00:00Z"}

@@ -9,6 +9,7 @@ same. It holds no personal data but hashes. It grows with what is new, and is wr
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +62,9 @@ class ScoreMemory:
             is_ours = known and self._connection.execute("select stamp from score_memory.stamp").fetchall() == [
                 (_stamp(self._model),)
             ]
+            if is_ours:
+                # Read in full: damage inside would else end every night in the middle of the stage.
+                self._connection.execute("select bit_xor(hash(scores)) from score_memory.scores as scores").fetchall()
         except duckdb.Error:
             # A file that cannot be read is forgotten: it is only a memory.
             self._connection.execute("detach database if exists score_memory")
@@ -92,6 +96,8 @@ class ScoreMemory:
     def _forget(self) -> None:
         if self._path is not None:
             for path in (self._path, self._path.with_name(self._path.name + ".wal")):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
                 path.unlink(missing_ok=True)
 
     def look_up(self, pairs: str) -> None:

@@ -111,3 +111,39 @@ def take_in(
         key=lambda delivery: delivery.file,
     )
     return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers))
+
+
+def forget_damaged(
+    landing: Path,
+    raw: Path,
+    register: Path,
+    *,
+    connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]],
+) -> list[Path]:
+    """Put aside every raw file that cannot be read and whose delivery still lies in landing: it is read again.
+
+    Reads all of raw. Returns the paths; a damaged file without its delivery stays where it is.
+    """
+    found = []
+    with connect() as connection:
+        for delivery in read_register(register).values():
+            path = raw / delivery.feed / f"{delivery.sha256}.parquet"
+            if delivery.row_count and (landing / delivery.file).is_file() and is_raw_damaged(connection, path):
+                path.replace(path.with_suffix(".damaged"))
+                found.append(path)
+    return found
+
+
+def is_raw_damaged(connection: duckdb.DuckDBPyConnection, path: Path, *, is_thorough: bool = True) -> bool:
+    """Whether a raw file that is there cannot be read: its footer or, thorough, any of its values."""
+    if not path.is_file():
+        return False
+    shown = "'" + str(path).replace("'", "''") + "'"
+    query = f"select bit_xor(hash(rows)) from read_parquet({shown}) as rows"
+    if not is_thorough:
+        query = f"select count(*) from parquet_schema({shown})"
+    try:
+        connection.execute(query).fetchall()
+    except duckdb.Error:
+        return True
+    return False

@@ -32,7 +32,7 @@ def _unbalanced_share(header: str) -> str:
 
 
 def _refused_share(settings: Settings, judged: str) -> str:
-    """Per feed that ``judged`` admits and judged day, the share of its rows in quarantine, with the three main causes."""
+    """Per feed that ``judged`` admits and judged day, the share of its rows in quarantine, with its three main causes."""
     return f"""
         with causes as (
             select

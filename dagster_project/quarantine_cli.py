@@ -31,14 +31,16 @@ def _last_build(settings: "Settings") -> Iterator[tuple["DuckDBPyConnection", st
     """A connection on the last build, its id, and what it is in words."""
     import duckdb
 
-    from dagster_project.domain.release import DATABASES, ReleaseError, current_release
+    from dagster_project.domain.identity.explanation import attach_release
+    from dagster_project.domain.release import ReleaseError, current_release
     from dagster_project.run_lock import hold_run_lock, is_locked, release_run_lock
+    from dagster_project.warehouse import Warehouse
 
     current = current_release(settings.home)
     if not is_locked(settings.lock) and settings.warehouse.exists():
         hold_run_lock(settings.lock)
         try:
-            with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
+            with Warehouse(settings).read_only() as connection:
                 build_id = _stopped_build(connection)
                 if build_id and (current is None or build_id > current.release_id):
                     yield connection, build_id, f"the night {build_id}, which did not end in a release"
@@ -49,7 +51,9 @@ def _last_build(settings: "Settings") -> Iterator[tuple["DuckDBPyConnection", st
             release_run_lock(settings.lock)
     if current is None:
         raise ReleaseError(f"There is no release in {settings.home} yet: «cocanal run» makes one.")
-    with duckdb.connect(str(current.directory / DATABASES["analysts"]), read_only=True) as connection:
+    with Warehouse(settings).scratch() as connection:
+        attach_release(connection, current.directory)
+        connection.execute("use cocanal")
         yield connection, current.release_id, f"release {current.release_id}"
 
 
@@ -78,7 +82,7 @@ def list_causes(home: _Home = None, feed: _Feed = None, limit: Annotated[int, ty
         with _last_build(settings) as (connection, _, what):
             rows = connection.execute(
                 """
-                select feed, rule, column_name, file, delivered_on, row_count, amount, lines, message
+                select feed, rule, column_name, file, delivered_on, row_count, amount, first_lines, message
                 from staging.quarantine_summary
                 where $1 is null or feed = $1
                 order by row_count desc, feed, file, rule, column_name
@@ -96,10 +100,10 @@ def list_causes(home: _Home = None, feed: _Feed = None, limit: Annotated[int, ty
             box=SIMPLE_HEAD,
             pad_edge=False,
         )
-        for _, rule, column, file, _, count, amount, lines, message in rows[:limit]:
+        for _, rule, column, file, _, count, amount, first_lines, message in rows[:limit]:
             why = f"{rule}{f' in {column}' if column else ''}: {message}"
             money = "" if amount is None else formats.money(amount)
-            table.add_row(formats.number(count), money, escape(why), escape(f"{file}, lines {lines}"))
+            table.add_row(formats.number(count), money, escape(why), escape(f"{file}, lines {first_lines}"))
         console.print(table)
         if len(rows) > limit:
             console.print(f"… and {len(rows) - limit} more; see them with --limit {len(rows)}.")

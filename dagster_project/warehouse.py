@@ -67,6 +67,17 @@ class Warehouse:
         finally:
             connection.close()
 
+    @contextmanager
+    def read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that only reads, for a person who looks into a stopped night. The caller holds the run lock: a
+        run could not open the file meanwhile. Raises duckdb.IOException where it is absent or damaged.
+        """
+        connection = duckdb.connect(str(self.path), read_only=True)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
     def _spill_into_the_home(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._settings.spill.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection.execute("set temp_directory = '" + str(self._settings.spill).replace("'", "''") + "'")

@@ -32,15 +32,18 @@ def _unbalanced_share(header: str) -> str:
 
 
 def _refused_share(settings: Settings, judged: str) -> str:
-    """Per feed that ``judged`` admits and judged day, the share of its rows in quarantine, with its three main causes."""
+    """Per feed that ``judged`` admits and judged day, the share of rows in quarantine, with its three main causes."""
     return f"""
-        with causes as (
-            select
-                feed, delivered_on, coalesce(column_name || ' ', '') || rule as cause, count(*) as cause_count,
-                row_number() over (partition by feed, delivered_on order by count(*) desc, cause) as place
+        with counted as (
+            select feed, delivered_on, coalesce(column_name || ' ', '') || rule as cause, count(*) as cause_count
             from staging.quarantine
             where rule <> 'header_missing' and delivered_on in ({JUDGED_DAYS}) and {judged}
             group by all
+        ),
+        causes as (
+            select
+                *, row_number() over (partition by feed, delivered_on order by cause_count desc, cause) as place
+            from counted
         ),
         refused as (
             select

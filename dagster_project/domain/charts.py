@@ -25,15 +25,17 @@ _COLOURS = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
 }
 _KEPT = ("kept", "held out")
+_FATES = ("counts", "said again", "another version counts", "in quarantine")
 _TRUST = ("trustworthy", "clouded by a closure")
 
 
 def draw(figures: Mapping[str, Rows], symbol: str) -> dict[str, Markup]:
-    """Every chart by name: ``revenue``, ``outcomes``, ``sizes`` and ``segments_<scheme>``; none where nothing is."""
+    """Every chart by name: ``revenue``, ``outcomes``, ``sizes``, ``fates``, ``segments_<scheme>``; none of nothing."""
     charts = {
         "revenue": _revenue(figures["revenue"], symbol),
         "outcomes": _outcomes(figures["outcomes"]),
         "sizes": _sizes(figures["sizes"]),
+        "fates": _fates(figures["fates"]),
     }
     charts = {name: chart for name, chart in charts.items() if figures[name]}
     for scheme in dict.fromkeys(row["scheme"] for row in figures["segments"]):
@@ -117,6 +119,19 @@ def _sizes(rows: Rows) -> Any:
             y=alt.Y("account_count:Q", title="accounts", axis=alt.Axis(format=",d", tickMinStep=1, tickCount=5)),
         )
     )
+
+
+def _fates(rows: Rows) -> Any:
+    chart = (
+        alt.Chart(_data(rows), width=700, height=alt.Step(16))
+        .mark_bar()
+        .encode(
+            y=alt.Y("feed:N", sort=None, title=None, axis=alt.Axis(ticks=False, minExtent=150)),
+            x=alt.X("row_share:Q", title=None, axis=alt.Axis(format="~%", tickCount=5, grid=True)),
+            color=_colour("fate", _FATES, (_FIRST, _PALE, _SECOND, _OTHERS[0])),
+        )
+    )
+    return _in_order(chart, "fate", _FATES)
 
 
 def _segments(rows: Rows) -> Any:

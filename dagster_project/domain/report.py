@@ -80,10 +80,48 @@ _OUTCOMES = """
 
 _AUDIENCES = "select audience, kind, owner, review_on, description from audience.audiences order by audience"
 
+_FATES = """
+    with fates as (
+        unpivot (
+            select
+                feed,
+                current_row_count as "counts",
+                identical_row_count as "said again",
+                superseded_row_count as "another version counts",
+                refused_row_count as "in quarantine"
+            from staging.row_counts
+        )
+        on * exclude (feed)
+        into name fate value row_count
+    )
+
+    select feed, fate, row_count, row_count / nullif(sum(row_count) over (partition by feed), 0) as row_share
+    from fates
+    order by feed, fate
+"""
+
+_EXCLUDED = """
+    select channel, replace(exclusion, '_', ' ') as reason, count(*) as transaction_count, sum(amount) as amount
+    from account.transactions
+    where exclusion is not null
+    group by channel, exclusion
+    order by channel, count(*) desc, exclusion
+"""
+
+_UNREFUNDED = """
+    select
+        count(*) as return_count,
+        coalesce(sum(outstanding_amount), 0) as outstanding_amount,
+        max(days_open) as days_open
+    from account.unrefunded_returns
+"""
+
 _QUARANTINE = """
     with refused as (
-        select feed, rule, count(*) as refused_count, count(distinct file) as file_count
-        from staging.quarantine
+        select
+            feed, rule, sum(row_count)::bigint as refused_count, count(distinct file) as file_count,
+            sum(amount) as amount
+        from staging.quarantine_summary
         group by feed, rule
     ),
 
@@ -219,6 +257,9 @@ def _figures(cursor: duckdb.DuckDBPyConnection) -> dict[str, Rows]:
         "revenue": _REVENUE,
         "outcomes": _OUTCOMES,
         "audiences": _AUDIENCES,
+        "fates": _FATES,
+        "excluded": _EXCLUDED,
+        "unrefunded": _UNREFUNDED,
         "quarantine": _QUARANTINE,
         "gates": _GATES,
         "segments": _SEGMENTS,
@@ -254,6 +295,8 @@ def _page(figures: Mapping[str, Rows], formats: Formats) -> str:
         identified_share=_share(headlines["identified_ticket_count"], headlines["ticket_count"]),
         quarantined_share=_share(headlines["quarantined_count"], headlines["row_count"]),
         audiences=_audiences(figures["audiences"], figures["outcomes"]),
+        excluded=figures["excluded"],
+        unrefunded=figures["unrefunded"][0],
         quarantine=figures["quarantine"],
         largest_refusal=max((row["refused_count"] for row in figures["quarantine"]), default=1),
         gates=_gates(figures["gates"]),

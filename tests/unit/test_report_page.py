@@ -17,9 +17,14 @@ TABLES = {
     " failed_scopes varchar, is_passed boolean, accepted_because varchar",
     "landing.files": "feed varchar, file varchar, row_count bigint",
     "staging.quarantine": "feed varchar, file varchar, rule varchar",
+    "staging.quarantine_summary": "feed varchar, file varchar, rule varchar, row_count bigint, amount decimal(38, 2)",
+    "staging.row_counts": "feed varchar, current_row_count bigint, identical_row_count bigint,"
+    " superseded_row_count bigint, refused_row_count bigint",
+    "account.unrefunded_returns": "outstanding_amount decimal(18, 2), days_open bigint",
     "identity.account_links": "feed varchar, record_id varchar, account_id varchar",
     "account.accounts": "account_id varchar, is_online boolean, is_store boolean",
-    "account.transactions": "feed varchar, account_id varchar",
+    "account.transactions": "feed varchar, account_id varchar, channel varchar, exclusion varchar,"
+    " amount decimal(18, 2)",
     "account.reconciliation": "channel varchar, business_on date, delivered_amount decimal(18, 2),"
     " counted_amount decimal(18, 2), excluded_amount decimal(18, 2)",
     "segment.account_segments": "account_id varchar, scheme varchar, segment varchar, is_trustworthy boolean",
@@ -63,7 +68,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         "insert into landing.files values ('pos_tickets', 'f1', 123456), ('shop_orders', 'f2', 44)",
         "insert into staging.quarantine select 'pos_tickets', 'f1', 'sold_at_unreadable' from range(1235)",
         "insert into account.accounts select 'a' || i, i < 3, true from range(9) as r (i)",
-        "insert into account.transactions select 'pos_tickets', case when i < 3 then 'a1' end from range(8) as r (i)",
+        "insert into staging.quarantine_summary values ('pos_tickets', 'f1', 'sold_at_unreadable', 1235, 345.60)",
+        "insert into staging.row_counts values ('pos_tickets', 120000, 221, 2000, 1235), ('shop_orders', 44, 0, 0, 0)",
+        "insert into account.unrefunded_returns values (100.00, 9), (245.60, 31)",
+        "insert into account.transactions select 'pos_tickets', case when i < 3 then 'a1' end, 'store',"
+        " case when i = 7 then 'return_of_online_order' end, -12.30 from range(8) as r (i)",
         "insert into account.reconciliation values"
         " ('online', '2020-06-03', 1234.50, 1200.00, 34.50), ('store', '2020-07-03', 500, 499, 0)",
         "insert into audience.audiences values ('vip', 'marketing', 'crm', '2021-01-31', 'The best <b>buyers</b>')",
@@ -89,7 +98,9 @@ def test_figures_stand_in_the_page(page: str) -> None:
         "Largest gap in the books 1,00 € in 2 days of a channel",
         "built 15/07/2020 00:30 UTC · the first",
         "email_tool 100 70 7 consent unknown 23",
-        "pos_tickets sold at unreadable 1 235 1,0 %",
+        "pos_tickets sold at unreadable 1 235 1,0 % 1 345,60 €",
+        "store return of online order 1 −12,30 €",
+        "2 online orders returned in a shop were not refunded in time : 345,60 € in all, the oldest for 31 days",
         "few rows are refused pos_tickets at most 0,5 0,75 warned",
         "The largest account holds 61 records.",
     ):
@@ -108,7 +119,7 @@ def test_the_page_needs_no_network_and_no_script(page: str) -> None:
 
 
 def test_charts_take_the_colours_of_the_page(page: str) -> None:
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert not re.search(r"#0[ac]0[bd]\d\d\b", page)
     assert 'fill="var(--series-1)"' in page
 

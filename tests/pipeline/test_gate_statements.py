@@ -60,8 +60,15 @@ CORRUPTIONS = {
         where account_id = (select min(account_id) from account.accounts)
         """,
     "account.every_transaction_is_in_the_ledger_once": """
-        delete from account.transactions
-        where transaction_id = (select min(transaction_id) from account.transactions where account_id is not null)
+        update account.transactions
+        set record_id = (select max(record_id) from account.transactions where feed = 'shop_orders')
+        where transaction_id = (select min(transaction_id) from account.transactions where feed = 'shop_orders')
+        """,
+    "account.lines_make_their_transactions": """
+        delete from account.transaction_lines
+        where (transaction_id, line_no) in (
+            select transaction_id, line_no from account.transaction_lines where is_counted order by all limit 1
+        )
         """,
     "account.nobody_is_lost": """
         insert into identity.account_links by name select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id

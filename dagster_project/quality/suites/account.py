@@ -29,6 +29,16 @@ def suite() -> Suite:
                     (select coalesce(sum(counted_amount), 0) from account.reconciliation)
                     - (select coalesce(sum(counted_amount), 0) from account.accounts)
                     - (select coalesce(sum(counted_amount), 0) from account.transactions where account_id is null)
+                union all
+                select channel || ' ' || strftime(business_on, '%Y-%m'),
+                    sum(abs(counted_amount - identified_amount - anonymous_amount))
+                from account.reconciliation
+                group by all
+                union all
+                select channel || ' of accounts that are not there', sum(abs(counted_amount))
+                from account.transactions
+                where account_id not in (select account_id from account.accounts)
+                group by channel
                 """,
                 "The accounts do not add up to the ledger: a transaction points to an account that is not there.",
                 least=0,
@@ -55,6 +65,33 @@ def suite() -> Suite:
                 is_acceptable=False,
             ),
             Statement(
+                "lines_make_their_transactions",
+                """
+                with lines as (
+                    select transaction_id, sum(amount) as line_amount
+                    from account.transaction_lines
+                    where is_counted
+                    group by transaction_id
+                )
+                select channel, sum(abs(
+                    counted_amount - coalesce(lines.line_amount, 0) - shipping_amount + discount_amount - gap_amount
+                ))
+                from account.transactions
+                left join lines using (transaction_id)
+                where exclusion is null
+                group by channel
+                union all
+                select 'lines of no transaction', count(*)
+                from lines
+                where transaction_id not in (select transaction_id from account.transactions)
+                """,
+                "Lines + shipping - discount + gap is not the counted amount: a line is missing from "
+                "account.transaction_lines, stands in it twice, or counts where its transaction does not.",
+                least=0,
+                most=0,
+                is_acceptable=False,
+            ),
+            Statement(
                 "nobody_is_lost",
                 """
                 select 'all accounts',
@@ -65,6 +102,20 @@ def suite() -> Suite:
                 least=0,
                 most=0,
                 is_acceptable=False,
+            ),
+            Statement(
+                "in_store_returns_are_refunded",
+                """
+                select
+                    count(*) || if(count(*) = 1, ' return, ', ' returns, ')
+                    || replace(coalesce(sum(outstanding_amount), 0.00)::varchar, '.', ',') || ' in all',
+                    count(*)
+                from account.unrefunded_returns
+                """,
+                "Shops took goods of online orders back and the web shop has not refunded them: "
+                "account.unrefunded_returns lists them; show it to whoever runs the web shop.",
+                most=0,
+                severity="warn",
             ),
             Statement(
                 "headers_equal_their_lines",

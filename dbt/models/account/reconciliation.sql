@@ -40,6 +40,7 @@ booked as (
         count(*) as booked_count,
         count(exclusion) as excluded_count,
         sum(case when account_id is not null then counted_amount else 0 end) as identified_amount,
+        sum(case when account_id is null then counted_amount else 0 end) as anonymous_amount,
         {%- for exclusion in exclusions %}
         sum(case when exclusion = '{{ exclusion }}' then amount else 0 end) as {{ exclusion }}_amount,
         {%- endfor %}
@@ -59,6 +60,7 @@ reconciliation as (
         cast(coalesce(booked.{{ exclusion }}_amount, 0) as decimal(18, 2)) as {{ exclusion }}_amount,
         {%- endfor %}
         cast(coalesce(booked.identified_amount, 0) as decimal(18, 2)) as identified_amount,
+        cast(coalesce(booked.anonymous_amount, 0) as decimal(18, 2)) as anonymous_amount,
         coalesce(delivered.delivered_count, 0) as delivered_count,
         coalesce(booked.booked_count, 0) - coalesce(booked.excluded_count, 0) as counted_count,
         coalesce(booked.excluded_count, 0) as excluded_count,

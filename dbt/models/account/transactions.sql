@@ -15,7 +15,8 @@ orders as (
         status,
         fulfilment,
         pickup_store_id,
-        coalesce(shipping_amount, 0) - coalesce(discount_amount, 0) as extra_amount,
+        coalesce(shipping_amount, 0) as shipping_amount,
+        coalesce(discount_amount, 0) as discount_amount,
         total_amount
     from {{ ref('stg_shop_orders') }}
 ),
@@ -28,7 +29,7 @@ tickets as (
         ticket_type,
         web_order_id,
         original_ticket_id,
-        -coalesce(discount_amount, 0) as extra_amount,
+        coalesce(discount_amount, 0) as discount_amount,
         total_amount
     from {{ ref('stg_pos_tickets') }}
 ),
@@ -89,7 +90,8 @@ order_transactions as (
         orders.total_amount as amount,
         case when orders.status in ('cancelled', 'refunded') then orders.status end as exclusion,
         coalesce(order_line_sums.line_amount, 0) as line_amount,
-        orders.total_amount - coalesce(order_line_sums.line_amount, 0) - orders.extra_amount as gap_amount
+        orders.shipping_amount,
+        orders.discount_amount
     from orders
     left join order_line_sums on orders.order_id = order_line_sums.order_id
     left join links on links.feed = 'shop_orders' and orders.order_id = links.record_id
@@ -124,7 +126,8 @@ ticket_transactions as (
             when tickets.ticket_type = 'return' and tickets.web_order_id is not null then 'return_of_online_order'
         end as exclusion,
         coalesce(ticket_line_sums.line_amount, 0) as line_amount,
-        tickets.total_amount - coalesce(ticket_line_sums.line_amount, 0) - tickets.extra_amount as gap_amount
+        cast(0 as decimal(18, 2)) as shipping_amount,
+        tickets.discount_amount
     from tickets
     left join ticket_line_sums on tickets.ticket_id = ticket_line_sums.ticket_id
     left join links on links.feed = 'pos_tickets' and tickets.ticket_id = links.record_id
@@ -163,7 +166,8 @@ refund_transactions as (
         refunds.total_amount as amount,
         case when orders.status in ('cancelled', 'refunded') then 'refund_of_excluded_order' end as exclusion,
         coalesce(refund_line_sums.line_amount, 0) as line_amount,
-        refunds.total_amount - coalesce(refund_line_sums.line_amount, 0) as gap_amount
+        cast(0 as decimal(18, 2)) as shipping_amount,
+        cast(0 as decimal(18, 2)) as discount_amount
     from refunds
     left join orders on refunds.order_id = orders.order_id
     left join refund_line_sums on refunds.refund_id = refund_line_sums.refund_id
@@ -181,39 +185,48 @@ all_transactions as (
     select * from refund_transactions
 ),
 
+explained as (
+    select
+        *,
+        amount - line_amount - shipping_amount + discount_amount as gap_amount
+    from all_transactions
+),
+
 transactions as (
     select
-        all_transactions.feed || ':' || all_transactions.record_id as transaction_id,
-        all_transactions.feed,
-        all_transactions.record_id,
-        all_transactions.account_id,
-        all_transactions.rule,
-        all_transactions.confidence,
-        all_transactions.channel,
-        all_transactions.kind,
-        {{ paris_day('all_transactions.occurred_at') }} as business_on,
-        all_transactions.occurred_at,
-        all_transactions.store_id,
-        all_transactions.order_id,
-        all_transactions.status,
-        all_transactions.fulfilment,
-        all_transactions.amount,
+        explained.feed || ':' || explained.record_id as transaction_id,
+        explained.feed,
+        explained.record_id,
+        explained.account_id,
+        explained.rule,
+        explained.confidence,
+        explained.channel,
+        explained.kind,
+        {{ paris_day('explained.occurred_at') }} as business_on,
+        explained.occurred_at,
+        explained.store_id,
+        explained.order_id,
+        explained.status,
+        explained.fulfilment,
+        explained.amount,
         cast(
-            case when all_transactions.exclusion is null then all_transactions.amount else 0 end as decimal(18, 2)
+            case when explained.exclusion is null then explained.amount else 0 end as decimal(18, 2)
         ) as counted_amount,
-        all_transactions.exclusion,
-        cast(all_transactions.line_amount as decimal(18, 2)) as line_amount,
+        explained.exclusion,
+        cast(explained.line_amount as decimal(18, 2)) as line_amount,
+        cast(explained.shipping_amount as decimal(18, 2)) as shipping_amount,
+        cast(explained.discount_amount as decimal(18, 2)) as discount_amount,
         -- A pickup paid at the counter may keep its lines at nought; shipping given back is in no line of a refund.
         case
-            when all_transactions.kind = 'pickup'
-                then all_transactions.gap_amount = 0 or all_transactions.line_amount = 0
-            when all_transactions.kind = 'refund' then all_transactions.gap_amount <= 0
-            else all_transactions.gap_amount = 0
+            when explained.kind = 'pickup'
+                then explained.gap_amount = 0 or explained.line_amount = 0
+            when explained.kind = 'refund' then explained.gap_amount <= 0
+            else explained.gap_amount = 0
         end as is_balanced,
-        cast(all_transactions.gap_amount as decimal(18, 2)) as gap_amount,
-        case when all_transactions.store_id is not null then stores.store_id is not null end as is_known_store
-    from all_transactions
-    left join stores on all_transactions.store_id = stores.store_id
+        cast(explained.gap_amount as decimal(18, 2)) as gap_amount,
+        case when explained.store_id is not null then stores.store_id is not null end as is_known_store
+    from explained
+    left join stores on explained.store_id = stores.store_id
 )
 
 select * from transactions

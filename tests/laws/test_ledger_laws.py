@@ -466,27 +466,36 @@ def till_moments(tmp_path_factory: pytest.TempPathFactory, supplier: Any, walk: 
         }
 
 
-def test_an_unknown_shop_and_product_are_kept_and_known_when_they_are_announced(
+def test_what_business_got_wrong_is_kept_and_flagged_and_known_when_it_is_announced(
     tmp_path: Path, supplier: Any, walk: Any
 ) -> None:
+    """A shop and a product that nobody announced, a sale below nought and a return above it."""
     put = supplier(tmp_path / "landing").deliver
     sold_at = datetime(2020, 10, 23, 12, tzinfo=_PARIS)
-    put(
-        "pos_tickets",
-        DAYS[0],
-        [{"ticket_id": "T", "store_id": "S9", "sold_at": sold_at, "ticket_type": "sale", "total_amount": Decimal(9)}],
-    )
-    line = {"ticket_id": "T", "line_no": 1, "product_id": "P9", "quantity": 1}
-    put("pos_ticket_lines", DAYS[0], [{**line, "unit_price": Decimal(9), "amount": Decimal(9)}])
+    tickets, lines = [], []
+    for ticket, kind, quantity in (("A", "sale", 1), ("B", "sale", -1), ("C", "return", -1), ("D", "return", 1)):
+        total = Decimal(9) * quantity
+        ticket_row = {"ticket_id": ticket, "store_id": "S9", "sold_at": sold_at}
+        tickets.append({**ticket_row, "ticket_type": kind, "total_amount": total})
+        line = {"ticket_id": ticket, "line_no": 1, "product_id": "P9", "quantity": quantity}
+        lines.append({**line, "unit_price": Decimal(9), "amount": total})
+    put("pos_tickets", DAYS[0], tickets)
+    put("pos_ticket_lines", DAYS[0], lines)
     put("stores", DAYS[1], [{"store_id": "S9", "name": "Shop", "postal_code": "31000"}])
     put("products", DAYS[1], [{"product_id": "P9", "name": "Thing", "category": "Things", "price": Decimal(9)}])
-    known = []
-    for day in DAYS[:2]:
+    for day, is_known in zip(DAYS[:2], (False, True), strict=True):
         with walk(tmp_path, day, until="account") as connection:
-            known += connection.execute(
+            found = connection.execute(
                 """
-                select is_known_store, is_known_product, counted_amount
-                from account.transactions join account.transaction_lines using (transaction_id)
+                select record_id, counted_amount, ledger.has_usual_sign, lines.has_usual_sign, is_known_store,
+                    is_known_product
+                from account.transactions as ledger join account.transaction_lines as lines using (transaction_id)
+                order by record_id
                 """
             ).fetchall()
-    assert known == [(False, False, Decimal("9.00")), (True, True, Decimal("9.00"))]
+        assert found == [
+            ("A", Decimal("9.00"), True, True, is_known, is_known),
+            ("B", Decimal("-9.00"), False, False, is_known, is_known),
+            ("C", Decimal("-9.00"), True, True, is_known, is_known),
+            ("D", Decimal("9.00"), False, False, is_known, is_known),
+        ]

@@ -203,6 +203,62 @@ def test_the_statement_finds_its_corruption_and_no_other_does(
         good_night.execute("rollback")
 
 
+_REFUSED_TONIGHT = f"""
+    insert into staging.quarantine by name
+    select feed, file, numbers.line, delivered_on,
+        case when numbers.line < 40 then 'unreadable_value' when numbers.line < 55 then 'mandatory_missing'
+            when numbers.line < 59 then 'unknown_choice' else 'out_of_bounds' end as rule,
+        case when numbers.line < 55 then 'occurred_at' when numbers.line < 59 then 'event' end as column_name
+    from landing.files, range(60) as numbers (line) where {_TONIGHT}
+"""
+
+
+@pytest.mark.parametrize(
+    ("share", "shares", "stopped"),
+    [
+        (0.2, {}, ["quarantine_is_small"]),
+        (0.2, {"web_events": 0.9}, []),
+        (0.9, {"web_events": 0.5}, ["quarantine_of_web_events_is_small"]),
+        (0.2, {"pos_tickets": 0.0}, ["quarantine_is_small"]),
+    ],
+)
+def test_a_feed_may_have_a_limit_of_its_own_and_the_three_main_causes_are_told(
+    good_night: duckdb.DuckDBPyConnection, share: float, shares: dict[str, float], stopped: list[str]
+) -> None:
+    limits = Settings(home=Path("home"), quarantine_stop_share=share, quarantine_stop_shares=shares)
+    good_night.execute("begin transaction")
+    try:
+        good_night.execute(_REFUSED_TONIGHT)
+        found = [judgement for judgement in judge(good_night, staging.suite(limits), {}) if judgement.is_stopping]
+    finally:
+        good_night.execute("rollback")
+    assert [judgement.statement.name for judgement in found] == stopped
+    for judgement in found:
+        assert judgement.failed_scopes == (
+            "web_events of 2020-07-10, 60 rows: "
+            "occurred_at unreadable_value 40, occurred_at mandatory_missing 15, event unknown_choice 4",
+        )
+
+
+def test_returns_that_nobody_refunded_are_told_with_their_amount(good_night: duckdb.DuckDBPyConnection) -> None:
+    def told() -> list[tuple[str, ...]]:
+        judgements = judge(good_night, account.suite(), {})
+        return [j.failed_scopes for j in judgements if j.statement.name == "in_store_returns_are_refunded"]
+
+    assert told() == [()]
+    good_night.execute("begin transaction")
+    try:
+        good_night.execute(
+            """
+            insert into account.unrefunded_returns by name
+            select 'T' || numbers.number as ticket_id, 115.20 as outstanding_amount from range(3) as numbers (number)
+            """
+        )
+        assert told() == [("3 returns, 345,60 in all",)]
+    finally:
+        good_night.execute("rollback")
+
+
 def warned_of(connection: duckdb.DuckDBPyConnection) -> set[str]:
     judgements = judge(connection, suites()["identity"], {})
     warns = {judgement.statement.name for judgement in judgements if judgement.statement.severity == "warn"}

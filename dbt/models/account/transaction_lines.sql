@@ -51,12 +51,18 @@ excluded_transactions as (
     where exclusion is not null
 ),
 
+returned_tickets as (
+    select ticket_id
+    from {{ ref('stg_pos_tickets') }}
+    where ticket_type = 'return'
+),
+
 products as (
     select product_id
     from {{ ref('stg_products') }}
 ),
 
--- Excluded transactions are few, so the many lines are joined with them and not with the whole ledger.
+-- Excluded transactions and returns are few, so the many lines are joined with them and not with the whole ledger.
 transaction_lines as (
     select
         all_lines.feed || ':' || all_lines.record_id as transaction_id,
@@ -66,10 +72,16 @@ transaction_lines as (
         all_lines.unit_price,
         all_lines.amount,
         excluded_transactions.record_id is null as is_counted,
+        case
+            when all_lines.feed = 'shop_refunds' or returned_tickets.ticket_id is not null then all_lines.quantity <= 0
+            else all_lines.quantity >= 0
+        end as has_usual_sign,
         products.product_id is not null as is_known_product
     from all_lines
     left join excluded_transactions
         on all_lines.feed = excluded_transactions.feed and all_lines.record_id = excluded_transactions.record_id
+    left join returned_tickets
+        on all_lines.feed = 'pos_tickets' and all_lines.record_id = returned_tickets.ticket_id
     left join products on all_lines.product_id = products.product_id
 )
 

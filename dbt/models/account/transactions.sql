@@ -224,6 +224,10 @@ transactions as (
             else explained.gap_amount = 0
         end as is_balanced,
         cast(explained.gap_amount as decimal(18, 2)) as gap_amount,
+        case
+            when explained.kind in ('return', 'refund') then explained.amount <= 0
+            else explained.amount >= 0
+        end as has_usual_sign,
         case when explained.store_id is not null then stores.store_id is not null end as is_known_store
     from explained
     left join stores on explained.store_id = stores.store_id

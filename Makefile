@@ -7,7 +7,7 @@ HOME_OF_RUN := $(if $(COCANAL_HOME),$(COCANAL_HOME),var)
 
 # The linter judges the SQL that dbt compiled. The models stg_*.sql are one macro; problems.sql is written by another.
 DBT := --quiet --no-write-json --no-send-anonymous-usage-stats --project-dir dbt --profiles-dir dbt \
-	--target-path target/lint --log-path target/lint
+	--target-path target/lint --log-path dbt/target/lint
 COMPILED := dbt/target/lint/compiled/cocanal/models
 
 .PHONY: demo test test-long quick lint ui bench bench-identity accuracy docs clean

@@ -159,9 +159,10 @@
 
 {#-
     The rows of a feed that could be read as rows: `given_<column>` as text beside `typed_<column>`, plus where each came
-    from. The text of a value that is missing is null. `only` names the columns where not all are wanted.
+    from. The text of a value that is missing is null. `only` names the columns where not all are wanted, `among` a relation of
+    `file_no` and `line` where not all rows are: no other is typed.
 -#}
-{% macro typed_rows(feed, only=none) -%}
+{% macro typed_rows(feed, only=none, among=none) -%}
     {%- set all_columns = contract_columns(feed) -%}
     {%- set columns = all_columns | selectattr('name', 'in', only) | list if only else all_columns -%}
     {%- set dialect = contract_feed(feed).config.meta.dialect -%}
@@ -183,5 +184,11 @@
     left join {{ source('staging', 'country_names') }} as {{ column.name }}_name
         on upper(trim(delivered.{{ column.name }})) = {{ column.name }}_name.name
     {%- endfor %}
-    where delivered._rule is null
+    where
+        delivered._rule is null
+        {%- if among %}
+        and exists (
+            select 1 from {{ among }} as wanted where wanted.file_no = delivered.file_no and wanted.line = delivered.line
+        )
+        {%- endif %}
 {%- endmacro %}

@@ -210,29 +210,37 @@
     {{ return('select * from ' ~ [source('landing', feed), source('staging', 'phone_numbers'), source('staging', 'country_names')] | join(', ')) }}
     {%- endif -%}
     {%- set keys = contract_feed(feed).config.meta.key -%}
-    select
-        '{{ feed }}' as feed,
-        typed.file_no,
-        typed.line,
-        {{ record_id_of(feed) }} as record_id,
-        {{ accepted_value(feed, amount_column(feed)) }} as amount,
-        {{ delivered_text(feed) }} as delivered_row
-    from (
-        {{ typed_rows(feed) | indent(8) }}
-    ) as typed
-    inner join (
-        select
-            orphan.file_no,
-            orphan.line
-        from (
+    {%- set amount = amount_column(feed) -%}
+    select * from (
+        with keyed as (
             {{ typed_rows(feed, only=[keys[0]]) | indent(12) }}
-        ) as orphan
-        where
-            orphan.typed_{{ keys[0] }} is not null
-            and not exists (
-                select 1 from {{ header }} as header where header.{{ keys[0] }} = orphan.typed_{{ keys[0] }}
-            )
-    ) as orphans on typed.file_no = orphans.file_no and typed.line = orphans.line
+        ),
+
+        orphans as (
+            select
+                keyed.file_no,
+                keyed.line
+            from keyed
+            where
+                keyed.typed_{{ keys[0] }} is not null
+                and not exists (
+                    select 1 from {{ header }} as header where header.{{ keys[0] }} = keyed.typed_{{ keys[0] }}
+                )
+        ),
+
+        typed as (
+            {{ typed_rows(feed, among='orphans') | indent(12) }}
+        )
+
+        select
+            '{{ feed }}' as feed,
+            file_no,
+            line,
+            {{ record_id_of(feed) }} as record_id,
+            {{ accepted_value(feed, amount) }} as amount,
+            {{ delivered_text(feed) }} as delivered_row
+        from typed
+    ) as orphans_of_{{ feed }}
 {%- endmacro %}
 
 {#- How many rows of a reference feed have a key that the last delivery of the whole table no longer holds. -#}

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     keep_pages_days: int = Field(
         30, ge=1, description="Days that explanations, stewards' sheets and exported quarantine stay."
     )
+    most_unpacked_gb: float = Field(
+        16, gt=0, description="Billions of bytes that one delivered file may unpack to; beyond that it is refused."
+    )
     schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
     volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
     volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
@@ -121,6 +124,10 @@ class Settings(BaseSettings):
     def published_mark(self) -> Path:
         """A file that names the last published release, away from the releases: a home that lost them knows it."""
         return self.raw / "last_release"
+
+    @property
+    def most_unpacked_bytes(self) -> int:
+        return round(self.most_unpacked_gb * 10**9)
 
     @property
     def warehouse(self) -> Path:

@@ -60,13 +60,30 @@ class Settings(BaseSettings):
         20, ge=0, description="A feed that usually brings fewer rows is never stopped by it."
     )
     volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
+    volume_stop_shares: dict[str, _Share] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_VOLUME_STOP_SHARE."
+    )
+    volume_action: Literal["warn", "stop"] = Field("stop", description="What so small a volume does to the night.")
     volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
+    volume_warn_shares: dict[str, _Share] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_VOLUME_WARN_SHARE."
+    )
     quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")
     quarantine_stop_shares: Annotated[dict[str, _Share], NoDecode] = Field(
         {}, description='... of feeds with a limit of their own, as JSON: {"web_events": 0.5}.'
     )
     quarantine_stop_rows: int = Field(50, ge=0, description="... if it is also more than so many rows.")
-    stale_after_days: int = Field(3, ge=1, description="Days without a file after which a feed is reported.")
+    stale_after_days: int = Field(
+        3, ge=0, description="Days that a feed may be late against its usual rhythm before it is called stale."
+    )
+    stale_after_days_of: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_STALE_AFTER_DAYS."
+    )
+    stale_action: Literal["warn", "stop"] = Field("warn", description="What a stale feed does to the night.")
+    silence_most_tickets: int = Field(
+        10, ge=1, description="Usual tickets that a shop may lack since its last one before it is called silent."
+    )
+    silence_action: Literal["warn", "stop"] = Field("warn", description="What a silent shop does to the night.")
     late_after_days: int = Field(
         2, ge=0, description="Days that the deliveries may lie behind the clock (schedule only)."
     )
@@ -80,7 +97,7 @@ class Settings(BaseSettings):
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
 
-    @field_validator("keep_raw_days")
+    @field_validator("keep_raw_days", "stale_after_days_of", "volume_stop_shares", "volume_warn_shares")
     @classmethod
     def _of_feeds(cls, value: dict[str, Any]) -> dict[str, Any]:
         if strangers := sorted(set(value) - set(feeds())):

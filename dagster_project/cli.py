@@ -58,6 +58,7 @@ _Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's own lo
 @contextmanager
 def _told_in_sentences() -> Iterator[None]:
     """Errors that a person can mend end in a sentence and an exit code, never in a stack trace."""
+    from dagster_project.domain.landing.deliveries import RawDamaged
     from dagster_project.domain.release import ReleaseError
     from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable
     from dagster_project.transform import TransformError
@@ -67,7 +68,7 @@ def _told_in_sentences() -> Iterator[None]:
     except (SettingsError, ReleaseError) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(WRONG_USE) from None
-    except (HomeIsBusy, HomeIsUnusable, TransformError) as error:
+    except (HomeIsBusy, HomeIsUnusable, RawDamaged, TransformError) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(1) from None
 

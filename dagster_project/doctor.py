@@ -17,7 +17,7 @@ import duckdb
 
 from dagster_project.domain import release
 from dagster_project.domain.identity.model import read_model
-from dagster_project.domain.landing.deliveries import Delivery, find, is_unchanged, read_register
+from dagster_project.domain.landing.deliveries import Delivery, RawDamaged, find, is_unchanged, read_register
 from dagster_project.domain.landing.intake import is_raw_damaged
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
@@ -276,7 +276,7 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
 def _register(settings: Settings) -> dict[str, Delivery] | None:
     try:
         return read_register(settings.register)
-    except (OSError, ValueError, TypeError, KeyError):
+    except RawDamaged:
         return None
 
 
@@ -311,6 +311,7 @@ def _landing(settings: Settings, now: datetime) -> Iterator[Finding]:
             "finished file is renamed.",
         )
     known = _register(settings) or {}
+    found = [delivery for delivery in found if not delivery.message]  # the others were told of by the gate
     new = [delivery for delivery in found if not is_unchanged(delivery, known.get(delivery.file))]
     current = release.current_release(settings.home)
     released = {entry["file"] for entry in current.manifest()["inputs"]} if current else set()

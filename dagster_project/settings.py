@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     holdout_salt: str = Field("cocanal", min_length=1, description="Makes the draw of this deployment its own.")
     keep_releases: int = Field(7, ge=1, description="Releases that stay; older ones are removed.")
     keep_runs_days: int = Field(60, ge=1, description="Days that Dagster's own record of a run stays.")
-    keep_raw_days: dict[str, Annotated[int, Field(ge=1)]] = Field(
+    keep_raw_days: Annotated[dict[str, Annotated[int, Field(ge=1)]], NoDecode] = Field(
         {}, description="Feed -> days that its deliveries count and stay, as JSON; a feed that is not named: for ever."
     )
     keep_landing_days: int | None = Field(
@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     keep_pages_days: int = Field(
         30, ge=1, description="Days that explanations, stewards' sheets and exported quarantine stay."
     )
+    most_unpacked_gb: float = Field(
+        16, gt=0, description="Billions of bytes that one delivered file may unpack to; beyond that it is refused."
+    )
     schedule: str = Field("30 2 * * *", description="Cron line of the nightly job, Europe/Paris.")
     volume_history: int = Field(28, ge=1, description="Deliveries of a feed that say what a usual one is.")
     volume_history_least: int = Field(7, ge=1, description="Below so many earlier deliveries volume is not judged.")
@@ -57,13 +60,30 @@ class Settings(BaseSettings):
         20, ge=0, description="A feed that usually brings fewer rows is never stopped by it."
     )
     volume_stop_share: _Share = Field(0.1, description="Below this share of the usual volume the night stops.")
+    volume_stop_shares: Annotated[dict[str, _Share], NoDecode] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_VOLUME_STOP_SHARE."
+    )
+    volume_action: Literal["warn", "stop"] = Field("stop", description="What so small a volume does to the night.")
     volume_warn_share: _Share = Field(0.5, description="Below this share of the usual volume a warning is given.")
+    volume_warn_shares: Annotated[dict[str, _Share], NoDecode] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_VOLUME_WARN_SHARE."
+    )
     quarantine_stop_share: _Share = Field(0.2, description="Above this share of a feed's night in quarantine it stops.")
     quarantine_stop_shares: Annotated[dict[str, _Share], NoDecode] = Field(
         {}, description='... of feeds with a limit of their own, as JSON: {"web_events": 0.5}.'
     )
     quarantine_stop_rows: int = Field(50, ge=0, description="... if it is also more than so many rows.")
-    stale_after_days: int = Field(3, ge=1, description="Days without a file after which a feed is reported.")
+    stale_after_days: int = Field(
+        3, ge=0, description="Days that a feed may be late against its usual rhythm before it is called stale."
+    )
+    stale_after_days_of: Annotated[dict[str, Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        {}, description="Feed -> the same for it, as JSON; the others keep COCANAL_STALE_AFTER_DAYS."
+    )
+    stale_action: Literal["warn", "stop"] = Field("warn", description="What a stale feed does to the night.")
+    silence_most_tickets: int = Field(
+        10, ge=1, description="Usual tickets that a shop may lack since its last one before it is called silent."
+    )
+    silence_action: Literal["warn", "stop"] = Field("warn", description="What a silent shop does to the night.")
     late_after_days: int = Field(
         2, ge=0, description="Days that the deliveries may lie behind the clock (schedule only)."
     )
@@ -77,31 +97,28 @@ class Settings(BaseSettings):
     ui_host: str = Field("127.0.0.1", description="Address that the Dagster UI listens on.")
     ui_port: int = Field(3000, ge=1, le=65535, description="Port that the Dagster UI listens on.")
 
-    @field_validator("keep_raw_days")
-    @classmethod
-    def _of_feeds(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if strangers := sorted(set(value) - set(feeds())):
-            raise ValueError(f"there is no feed «{strangers[0]}»; the feeds are {', '.join(feeds())}")
-        return value
-
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("quarantine_stop_shares", mode="before")
+    @field_validator(
+        "keep_raw_days",
+        "quarantine_stop_shares",
+        "stale_after_days_of",
+        "volume_stop_shares",
+        "volume_warn_shares",
+        mode="before",
+    )
     @classmethod
-    def _share_per_feed(cls, value: object) -> object:
+    def _per_feed(cls, value: object) -> object:
         if isinstance(value, str):
             try:
                 value = json.loads(value or "{}")
             except ValueError as error:
-                raise ValueError('must be JSON that gives feeds a share, such as {"web_events": 0.5}') from error
-        if isinstance(value, dict) and value:
-            from dagster_project.domain.contract import feeds  # a command that sets no share need not read the contract
-
-            if unknown := sorted(str(name) for name in value if name not in feeds()):
-                raise ValueError(f"there is no feed {', '.join(unknown)}; the feeds are {', '.join(feeds())}")
+                raise ValueError('must be JSON that gives feeds a number, such as {"web_events": 0.5}') from error
+        if isinstance(value, dict) and (unknown := sorted(f"«{name}»" for name in value if name not in feeds())):
+            raise ValueError(f"there is no feed {', '.join(unknown)}; the feeds are {', '.join(feeds())}")
         return value
 
     @property
@@ -121,6 +138,10 @@ class Settings(BaseSettings):
     def published_mark(self) -> Path:
         """A file that names the last published release, away from the releases: a home that lost them knows it."""
         return self.raw / "last_release"
+
+    @property
+    def most_unpacked_bytes(self) -> int:
+        return round(self.most_unpacked_gb * 10**9)
 
     @property
     def warehouse(self) -> Path:

@@ -99,10 +99,12 @@ def _delivery(path: Path, feed: str | None) -> Delivery:
     return Delivery(name, str(path), day or datetime.now(UTC).date(), path.stat().st_size, path.stat().st_mtime_ns)
 
 
-def _read(connection: duckdb.DuckDBPyConnection, found: Delivery, raw: Path) -> Delivery:
+def _read(connection: duckdb.DuckDBPyConnection, found: Delivery, raw: Path, most_unpacked_bytes: int) -> Delivery:
     if not found.file.endswith(SUFFIXES):
         return replace(found, status="unreadable", message=f"its name does not end with {', '.join(SUFFIXES)}")
-    return read_file(connection, found, Path(found.file), feeds()[found.feed], raw)
+    return read_file(
+        connection, found, Path(found.file).resolve(), feeds()[found.feed], raw, most_unpacked_bytes=most_unpacked_bytes
+    )
 
 
 def _judge_rows(settings: Settings, warehouse: Warehouse, deliveries: list[Delivery]) -> dict[str, list[tuple]]:
@@ -152,10 +154,10 @@ def check_files(files: list[Path], feed: str | None) -> list[FileReport]:
     found = [_delivery(path, feed) for path in dict.fromkeys(files)]
     with tempfile.TemporaryDirectory(prefix="cocanal-check-") as home:
         settings = load_settings(home=Path(home))
-        settings.raw.mkdir()
+        settings.raw.mkdir(mode=0o700)
         warehouse = Warehouse(settings)
         with warehouse.scratch() as connection:
-            deliveries = [_read(connection, delivery, settings.raw) for delivery in found]
+            deliveries = [_read(connection, delivery, settings.raw, settings.most_unpacked_bytes) for delivery in found]
         has_rows = any(delivery.row_count for delivery in deliveries)
         rows = _judge_rows(settings, warehouse, deliveries) if has_rows else {}
     return [_report(delivery, feeds()[delivery.feed], rows.get(delivery.file, [])) for delivery in deliveries]

@@ -157,6 +157,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             progress=progress,
             released=_released_files(settings),
             is_kept=lambda delivery: is_kept(delivery, as_of, settings.keep_raw_days),
+            most_unpacked_bytes=settings.most_unpacked_bytes,
         )
         for stranger in intake.strangers:
             context.log.warning(f"{stranger.path}: {stranger.message}")

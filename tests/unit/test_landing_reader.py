@@ -1,19 +1,24 @@
 """One delivered file, as ugly as files are, becomes raw rows: what counts, what is refused, and on which line."""
 
 import gzip
+import io
+import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.landing.deliveries import Delivery, find
-from dagster_project.domain.landing.intake import take_in
-from dagster_project.domain.landing.reader import read_file
+from dagster_project.domain.landing.deliveries import Delivery
+from dagster_project.domain.landing.reader import OPEN_END, read_file
 
 DAY = date(2020, 7, 10)
 HEADER = b"session_id,event_id,event,occurred_at\n"
@@ -33,7 +38,9 @@ class Read:
 
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[..., Read]:
-    def read_bytes(content: bytes | Path, feed: str = "web_events", name: str = "a.csv") -> Read:
+    def read_bytes(
+        content: bytes | Path, feed: str = "web_events", name: str = "a.csv", most_unpacked_bytes: int = 10**9
+    ) -> Read:
         path = tmp_path / name
         if isinstance(content, bytes):
             path.write_bytes(content)
@@ -42,7 +49,7 @@ def read(tmp_path: Path) -> Callable[..., Read]:
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'Asia/Tokyo'")  # nobody's zone may matter
             found = Delivery(feed, f"{feed}/{DAY}/{name}", DAY, path.stat().st_size, path.stat().st_mtime_ns)
-            delivery = read_file(connection, found, path, feeds()[feed], raw)
+            delivery = read_file(connection, found, path, feeds()[feed], raw, most_unpacked_bytes=most_unpacked_bytes)
             target = raw / feed / f"{delivery.sha256}.parquet"
             if not target.exists():
                 return Read(delivery, [], [])
@@ -75,6 +82,11 @@ def lines(*ids: str) -> bytes:
         HEADER.replace(b"\n", b"\r\n") + lines("a") + lines("b").replace(b"\n", b"\r\n"),
         HEADER + lines("a", "b") + b"\n",
         HEADER + lines("a", "b") + b"\n\n\n",
+        (HEADER + lines("a", "b")).replace(b"\n", b"\r"),
+        b"\n\n" + HEADER + lines("a", "b"),
+        b"\r\n" + (HEADER + lines("a", "b")).replace(b"\n", b"\r\n"),
+        HEADER + lines("a", "b") + b"\x1a",
+        HEADER.replace(b"event_id", b'"event_id"') + lines("a", "b"),
     ],
     ids=[
         "plain",
@@ -87,6 +99,11 @@ def lines(*ids: str) -> bytes:
         "LF between CRLF",
         "a blank last line",
         "blank last lines",
+        "CR",
+        "blank first lines",
+        "a blank first line with CRLF",
+        "the end mark of DOS",
+        "a quoted name",
     ],
 )
 def test_however_it_was_saved_the_rows_are_the_same(read: Any, content: bytes) -> None:
@@ -216,7 +233,7 @@ def test_a_file_without_rows_is_empty_and_no_error(read: Any, content: bytes) ->
         (HEADER.replace(b",", b"\t"), "a.csv", "separated by tab"),
         (lines("a", "b"), "a.csv", "is not the header of web_events"),
         (b"event_id,event,event\na,visit,view\n", "a.csv", "names event twice"),
-        (b"\x1f\x8b\x08\x00", "a.csv.gz", "damaged from its start"),
+        (b"\x1f\x8b\x08\x00", "a.csv.gz", "cut off before its first row"),
         (b"event_id," + b"\xe9" + b"\na,b\n", "a.csv", "not UTF-8"),
         (b"PAR1 is not all it takes", "a.parquet", "Parquet"),
     ],
@@ -258,7 +275,7 @@ def test_parquet_brings_its_natural_types(read: Any, tmp_path: Path) -> None:
     found = read(path, "shop_orders", "a.parquet")
     (row,) = found.rows
     assert row["ordered_at"].startswith("2020-07-09T08:00:00") and row["ordered_at"].endswith("Z")
-    assert (row["total_amount"], row["shipping_amount"], row["discount_amount"]) == ("12.50", "12.50", "0.1")
+    assert (row["total_amount"], row["shipping_amount"], row["discount_amount"]) == ("12.50", "12.50", "0.10")
     assert row["city"] is None
     assert found.delivery.unknown_columns == "cashier"
 
@@ -302,86 +319,256 @@ def test_parquet_of_the_tills_is_local_time_without_a_zone_and_universal_with_on
     assert row["sold_at"].startswith("2020-07-09T10:00:00")
 
 
-def put(landing: Path, file: str, content: bytes = HEADER + b"V1,a,visit,2020-07-09T10:00:00Z\n") -> Path:
-    path = landing / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+MANY = [f"event-{n * 7919 % 100003}" for n in range(5000)]
+
+
+def zipped(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.csv", content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (zipped(HEADER), "a.csv.gz", "it is a zip archive"),
+        (zipped(HEADER), "a.csv", "it is a zip archive"),
+        (HEADER + lines("a"), "a.csv.gz", "it is not gzip; let its name end with .csv"),
+        (gzip.compress(HEADER + lines("a")), "a.csv", "let its name end with .csv.gz"),
+        (gzip.compress(gzip.compress(HEADER)), "a.csv.gz", "pack it once"),
+        (gzip.compress(HEADER + lines("a"))[:-8] + b"\0" * 8, "a.csv.gz", "its bytes changed on the way"),
+        ((HEADER + lines("a")).decode().encode("utf-16"), "a.csv", "it is UTF-16; write it in UTF-8"),
+        ((HEADER + lines("a")).decode().encode("utf-16-le"), "a.csv", "binary or UTF-16"),
+        (b"\0" * 4096 + HEADER + lines("a"), "a.csv", "binary or UTF-16"),
+        (b"   \n" + HEADER + lines("a"), "a.csv", "its first row is blank"),
+        (HEADER.replace(b"event_id", b"Event_ID,event_id"), "a.csv", "names event_id twice"),
+        (b"session_id,event\nV1,visit\n", "a.csv", "it names none of event_id"),
+        (b"x" * 3_000_000, "a.csv", "is not the header"),
+        (b"", "a.parquet", "it is empty"),
+        (HEADER, "a.parquet", "it is not Parquet; let its name end with what it is"),
+        (b"PAR1" + HEADER + b"PAR1", "a.parquet", "cut off or damaged"),
+        (b"PAR1" + HEADER, "a.csv", "let its name end with .parquet"),
+    ],
+)
+def test_a_file_in_disguise_is_told_what_it_is(read: Any, content: bytes, name: str, words: str) -> None:
+    found = read(content, name=name)
+    assert found.delivery.status == "unreadable"
+    assert words in found.delivery.message
+    assert found.rows == []
+
+
+def test_an_archive_of_several_members_is_read_to_its_end(read: Any) -> None:
+    found = read(gzip.compress(HEADER + lines("a")) + gzip.compress(lines("b")) + b"\0" * 512, name="a.csv.gz")
+    assert found.ids("event_id") == [(1, "a"), (2, "b")]
+    assert (found.delivery.status, found.delivery.message) == ("loaded", "")
+
+
+def test_what_stands_behind_an_archive_is_told_and_costs_no_row(read: Any) -> None:
+    found = read(gzip.compress(HEADER + lines(*MANY)) + b"rubbish", name="a.csv.gz")
+    assert [value for _, value in found.ids("event_id")] == MANY
+    assert found.delivery.status == "loaded"
+    assert "behind the archive's end" in found.delivery.message
+
+
+def test_a_short_archive_that_is_cut_off_keeps_the_rows_before_the_cut(read: Any) -> None:
+    found = read(gzip.compress(HEADER + lines("a", "b"))[:-8], name="a.csv.gz")
+    assert found.delivery.status == "cut_off"
+    assert found.ids("event_id") == [(1, "a"), (2, "b")]
+
+
+def test_a_file_that_ends_in_the_middle_of_a_row_is_cut_off(read: Any) -> None:
+    found = read(HEADER + lines("a", "b") + b"V1,c,vis")
+    assert found.delivery.status == "cut_off"
+    assert "ends in the middle of a row" in found.delivery.message
+    assert found.ids("event_id") == [(1, "a"), (2, "b")]
+    assert found.refused == [(3, "wrong_column_count")]
+
+
+def test_a_last_row_without_a_line_end_counts_and_is_told(read: Any) -> None:
+    """Many a tool writes no last line end; but 125,50 cut to 12 looks the same."""
+    found = read((HEADER + lines("a", "b"))[:-1])
+    assert found.ids("event_id") == [(1, "a"), (2, "b")]
+    assert (found.delivery.status, found.delivery.message) == ("loaded", OPEN_END)
+    assert read(HEADER + lines("a", "b")).delivery.message == ""
+
+
+def test_an_archive_that_unpacks_to_more_than_it_may_is_refused_and_nothing_of_it_stays(
+    read: Any, tmp_path: Any
+) -> None:
+    bomb = gzip.compress(HEADER + b"\n" * 30_000_000)
+    assert len(bomb) < 100_000
+    found = read(bomb, name="a.csv.gz", most_unpacked_bytes=10**7)
+    assert found.delivery.status == "unreadable"
+    assert "unpacks to more than 0.01 GB" in found.delivery.message
+    assert "COCANAL_MOST_UNPACKED_GB" in found.delivery.message
+    assert [path for path in (tmp_path / "raw").rglob("*") if path.is_file()] == []
+    assert read(gzip.compress(HEADER + lines(*MANY)), name="a.csv.gz", most_unpacked_bytes=10**7).rows
+
+
+def test_a_parquet_of_a_billion_rows_in_a_few_bytes_is_refused_by_its_footer(read: Any, tmp_path: Any) -> None:
+    path = tmp_path / "a.parquet"
+    one = pa.table({"event_id": pa.array(["a"] * 1_000_000).dictionary_encode()})
+    with pq.ParquetWriter(path, one.schema) as writer:
+        for _ in range(3):
+            writer.write_table(one)
+    assert path.stat().st_size < 10_000
+    found = read(path, name="a.parquet", most_unpacked_bytes=10**7)
+    assert found.delivery.status == "unreadable"
+    assert "3000000 rows" in found.delivery.message
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("size", [5_000, 3_000_000, 40_000_000])
+def test_a_line_however_long_costs_no_other_line(read: Any, size: int, is_packed: bool) -> None:
+    """DuckDB drops a line that does not fit into its buffer, without a word."""
+    content = HEADER + lines("a") + b"V1," + b"x" * size + b",visit,2020-07-09T10:00:00Z\n" + lines("b")
+    found = read(gzip.compress(content, 1), name="a.csv.gz") if is_packed else read(content)
+    if size < 2_000_000:
+        assert [len(value) for _, value in found.ids("event_id")] == [1, size, 1]
+    else:
+        assert found.ids("event_id") == [(1, "a"), (3, "b")]
+        assert found.refused == [(2, "line_too_long")]
+
+
+def test_a_line_with_nul_bytes_is_refused_and_the_others_count(read: Any) -> None:
+    broken = b"V1,b\0c,visit,2020-07-09T10:00:00Z\n"
+    found = read(HEADER + lines("a") + broken + b'V1,"quoted",visit,2020-07-09T10:00:00Z\n' + lines("d"))
+    assert found.refused == [(2, "nul_byte")]
+    assert found.ids("event_id") == [(1, "a"), (3, "quoted"), (4, "d")]
+    hole = read(HEADER + lines("a") + b"\0" * 4096)
+    assert (hole.delivery.status, hole.refused) == ("cut_off", [(2, "nul_byte")])
+
+
+def test_nul_bytes_inside_an_open_quote_do_not_swallow_what_follows(read: Any) -> None:
+    found = read(HEADER + lines("a") + b'V1,"open,visit,x\nV1,b\0,visit,x\n' + lines("c"))
+    assert found.refused == [(2, "broken_quoting"), (3, "nul_byte")]
+    assert found.ids("event_id") == [(1, "a"), (4, "c")]
+
+
+def test_separators_and_quotes_inside_quoted_values_stay(read: Any) -> None:
+    found = read(HEADER + b'"V,1","a""b",\'visit,x\n"V\n2",c,"v;\tx",x\n')
+    assert [(row["session_id"], row["event_id"], row["event"]) for row in found.rows] == [
+        ("V,1", 'a"b', "'visit"),
+        ("V\n2", "c", "v;\tx"),
+    ]
+
+
+def test_what_looks_like_the_mark_of_the_repair_is_a_row_like_any_other(read: Any) -> None:
+    found = read(HEADER + b"\x1abroken\x1a\n" + lines("a") + b'V1,"x,visit,y\n' + lines("b"))
+    assert found.refused == [(1, "wrong_column_count"), (3, "broken_quoting")]
+    assert found.ids("event_id") == [(2, "a"), (4, "b")]
+
+
+def test_a_broken_line_of_a_single_column_is_refused(read: Any) -> None:
+    found = read(b'event_id\na\n"b\nc\n')
+    assert found.refused == [(2, "broken_quoting")]
+    assert found.ids("event_id") == [(1, "a"), (3, "c")]
+
+
+def test_a_till_file_all_in_utf8_is_read_as_utf8_and_told(read: Any) -> None:
+    row = "Hélène;S1;09/07/2020 10:00:00;sale;;1,50\n"
+    found = read((TILL + row).encode(), "pos_tickets")
+    assert found.ids("ticket_id") == [(1, "Hélène")]
+    assert "written in UTF-8" in found.delivery.message
+
+
+def test_columns_that_are_gained_or_lost_are_named(read: Any) -> None:
+    found = read(b"event_id,gained\na,x\n")
+    assert found.ids("event_id") == [(1, "a")]
+    assert found.delivery.unknown_columns == "gained"
+    assert found.delivery.missing_columns == "session_id, customer_id, event, product_id, occurred_at"
+
+
+def written(tmp_path: Path, **columns: Any) -> Path:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path)
     return path
 
 
-def test_what_is_still_being_written_or_no_delivery_is_left_alone(tmp_path: Path) -> None:
-    landing = tmp_path / "landing"
-    for file in (
-        "web_events/2020-07-10/a.csv",
-        "web_events/2020-07-10/b.csv.gz",
-        "web_events/2020-07-10/c.parquet",
-        "web_events/2020-07-10/.d.csv",
-        "web_events/2020-07-10/_e.csv",
-        "web_events/2020-07-10/f.csv.part",
-        "web_events/2020-07-10/g.csv.tmp",
-        "web_events/2020-07-10/h.xlsx",
-        "web_events/2020-7-9/i.csv",
-        "web_events/2020-02-30/j.csv",
-        "gossip/2020-07-10/k.csv",
-        "web_events/2020-07-11/l.csv",
-    ):
-        put(landing, file)
-    (landing / "web_events" / "2020-07-10" / "m.csv").symlink_to(put(tmp_path, "secret.csv"))
-    (landing / "shop_orders").symlink_to(landing / "web_events")
-    found, strangers = find(landing, DAY)
-    assert [delivery.file for delivery in found] == [
-        f"web_events/2020-07-10/{name}" for name in ("a.csv", "b.csv.gz", "c.parquet")
-    ]
-    assert {stranger.path for stranger in strangers} == {
-        "gossip",
-        "shop_orders",
-        "web_events/2020-02-30",
-        "web_events/2020-07-10/h.xlsx",
-        "web_events/2020-07-10/m.csv",
-        "web_events/2020-7-9",
-    }
+MOMENT = datetime(2020, 7, 9, 10, tzinfo=UTC)
 
 
-def intake(home: Path) -> Any:
-    return take_in(
-        home / "landing",
-        home / "raw",
-        home / "raw" / "deliveries",
-        as_of=DAY,
-        connect=duckdb.connect,
-        workers=1,
-        progress=lambda done, of: None,
-    )
+@pytest.mark.parametrize(
+    ("feed", "column", "value", "text"),
+    [
+        ("shop_orders", "order_id", pa.array([12345]), "12345"),
+        ("shop_orders", "order_id", pa.array([2900000000012.0]), "2900000000012"),
+        ("shop_orders", "city", pa.array(["x"]).dictionary_encode(), "x"),
+        ("shop_orders", "city", pa.array(["xé".encode()], pa.binary()), "xé"),
+        ("shop_orders", "city", pa.array([None], pa.null()), None),
+        ("shop_orders", "city", pa.array([["a", "b"]]), None),
+        ("shop_orders", "ordered_at", pa.array([MOMENT], pa.timestamp("ns", "UTC")), "2020-07-09T10:00:00.000000Z"),
+        (
+            "shop_orders",
+            "ordered_at",
+            pa.array([MOMENT], pa.timestamp("s", "Etc/GMT")),
+            "2020-07-09T10:00:00.000000Z",
+        ),
+        ("shop_orders", "ordered_at", pa.array([1594288800000]), "1594288800000"),
+        ("shop_orders", "total_amount", pa.array([12.1]), "12.10"),
+        ("shop_orders", "total_amount", pa.array([29.99 * 3]), "89.97"),
+        ("shop_orders", "total_amount", pa.array([0.1 + 0.2]), "0.30"),
+        ("shop_orders", "total_amount", pa.array([12.345]), "12.345"),
+        ("shop_orders", "total_amount", pa.array([12.1], pa.float32()), "12.10"),
+        ("shop_orders", "total_amount", pa.array([1234567.89], pa.float32()), "1234567.875"),
+        ("shop_orders", "total_amount", pa.array([Decimal("12.3456")]), "12.3456"),
+        ("shop_orders", "total_amount", pa.array([Decimal("12.50")], pa.decimal128(38, 2)), "12.50"),
+        ("shop_customers", "birth_date", pa.array([datetime(1980, 7, 9)], pa.timestamp("us")), "1980-07-09"),
+        ("shop_customers", "birth_date", pa.array([datetime(1980, 7, 8, 22)], pa.timestamp("us", "UTC")), "1980-07-09"),
+        ("store_hours", "opens_at", pa.array([time(9, 30)]), "09:30"),
+    ],
+)
+def test_another_type_of_parquet_keeps_its_meaning_or_is_left_for_staging_to_refuse(
+    read: Any, tmp_path: Path, feed: str, column: str, value: pa.Array, text: str | None
+) -> None:
+    key = {name: ["K"] for name in feeds()[feed].key}
+    found = read(written(tmp_path, **{**key, column: value}), feed, "a.parquet")
+    (row,) = found.rows
+    assert row[column] == text
+    assert ("lists or structures" in found.delivery.message) == pa.types.is_list(value.type)
 
 
-def test_the_same_content_in_two_places_is_two_deliveries_and_one_raw_file(tmp_path: Path) -> None:
-    put(tmp_path / "landing", "web_events/2020-07-09/a.csv")
-    put(tmp_path / "landing", "web_events/2020-07-10/a_again.csv")
-    found = intake(tmp_path)
-    assert [(d.file, d.row_count, d.status) for d in found.deliveries] == [
-        ("web_events/2020-07-09/a.csv", 1, "loaded"),
-        ("web_events/2020-07-10/a_again.csv", 1, "loaded"),
-    ]
-    assert len(list((tmp_path / "raw" / "web_events").iterdir())) == 1
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (pa.table([["a"], ["b"]], names=["order_id", "Order_ID"]), "order_id twice"),
+        (pa.table([["a"]], names=["other"]), "none of the columns order_id"),
+        (pa.table({"order_id": pa.array([b"caf\xe9"], pa.binary())}), "not UTF-8"),
+        (pa.table({"order_id": ["a"], "file_row_number": [7]}), "file_row_number"),
+    ],
+)
+def test_a_parquet_that_is_none_of_the_feed_says_why(read: Any, tmp_path: Path, table: pa.Table, words: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    found = read(path, "shop_orders", "a.parquet")
+    assert found.delivery.status == "unreadable"
+    assert words in found.delivery.message
 
 
-def test_a_file_is_read_once_and_again_only_when_it_changed(tmp_path: Path) -> None:
-    path = put(tmp_path / "landing", "web_events/2020-07-10/a.csv")
-    assert len(intake(tmp_path).new_files) == 1
-    assert intake(tmp_path).new_files == ()
-    path.write_bytes(HEADER + lines("a", "b"))
-    again = intake(tmp_path)
-    assert [(d.file, d.row_count) for d in again.deliveries] == [("web_events/2020-07-10/a.csv", 2)]
+def test_a_parquet_cut_in_half_is_told_and_leaves_nothing(read: Any, tmp_path: Path) -> None:
+    whole = written(tmp_path, order_id=[f"O{n}" for n in range(10_000)]).read_bytes()
+    found = read(whole[: len(whole) // 2], "shop_orders", "a.parquet")
+    assert (found.delivery.status, found.rows) == ("unreadable", [])
+    assert "cut off or damaged" in found.delivery.message
 
 
-def test_a_file_that_is_gone_from_landing_is_not_forgotten(tmp_path: Path) -> None:
-    put(tmp_path / "landing", "web_events/2020-07-10/a.csv")
-    intake(tmp_path)
-    (tmp_path / "landing" / "web_events" / "2020-07-10" / "a.csv").unlink()
-    assert [d.row_count for d in intake(tmp_path).deliveries] == [1]
-    # ... and a raw file that was lost is made again where its delivery is still there
-    put(tmp_path / "landing", "web_events/2020-07-10/a.csv")
-    for raw in (tmp_path / "raw" / "web_events").iterdir():
-        raw.unlink()
-    intake(tmp_path)
-    assert len(list((tmp_path / "raw" / "web_events").iterdir())) == 1
+@pytest.mark.parametrize(
+    "name",
+    ["part_[1].csv", "*.csv", "a?.csv", "a'b.csv", "a;b%20.csv", "a\\b.csv", "-x.csv", "{a,b}.csv", f"{'x' * 251}.csv"],
+)
+def test_a_name_is_never_a_pattern(read: Any, tmp_path: Path, name: str) -> None:
+    for other in ("part_1.csv", "ab.csv", "b.csv"):
+        (tmp_path / other).write_bytes(HEADER + lines("other"))
+    assert read(HEADER + lines("mine"), name=name).ids("event_id") == [(1, "mine")]
+
+
+def test_raw_is_for_the_owner_alone_whatever_the_umask(read: Any, tmp_path: Path) -> None:
+    read(HEADER + lines("a"))
+    (raw,) = (tmp_path / "raw" / "web_events").iterdir()
+    assert (raw.stat().st_mode & 0o777, raw.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_message_holds_no_value_of_the_file(read: Any) -> None:
+    found = read(b'event_id,event\na,camille@mail.example\n"b,paul@mail.example\n\xff,x\n')
+    assert not re.search("@", found.delivery.message + found.delivery.unknown_columns)

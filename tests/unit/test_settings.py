@@ -79,7 +79,7 @@ def test_a_feed_may_have_a_share_of_its_own_and_must_exist(monkeypatch: pytest.M
     monkeypatch.setenv("COCANAL_QUARANTINE_STOP_SHARES", '{"web_events": 0.5}')
     assert load_settings().quarantine_stop_shares == {"web_events": 0.5}
     monkeypatch.setenv("COCANAL_QUARANTINE_STOP_SHARES", '{"web_event": 0.5}')
-    with pytest.raises(SettingsError, match="there is no feed web_event; the feeds are shop_customers, "):
+    with pytest.raises(SettingsError, match="there is no feed «web_event»; the feeds are shop_customers, "):
         load_settings()
 
 

@@ -22,7 +22,8 @@ class Delivery:
     """One delivered file. ``file`` is its path under landing; ``modified_ns`` and ``byte_count`` only save re-reading.
 
     ``status`` is ``loaded``, ``empty`` (a header and nothing else, or nothing at all), ``cut_off`` (what came before
-    the cut counts) or ``unreadable`` (nothing in it could be read; ``message`` says why).
+    the cut counts), ``unreadable`` (nothing in it could be read; ``message`` says why) or ``changing`` (somebody writes
+    to it). One without a ``sha256`` could not be had at all: the register does not know it, the next night asks again.
     """
 
     feed: str
@@ -37,6 +38,10 @@ class Delivery:
     unknown_columns: str = ""
     missing_columns: str = ""
     message: str = ""
+
+
+class RawDamaged(Exception):
+    """Something in the raw folder is gone or damaged; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +64,79 @@ def _delivery_date(name: str) -> date | None:
     return found if found.isoformat() == name else None
 
 
+def shown(name: str) -> str:
+    """A name from the file system as it may be logged and kept: on one line, in letters that can be written."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def _entries(folder: Path, strangers: list[Stranger], path: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, without what is still being written; a folder that will not open is strange."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not _is_still_being_written(e.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        strangers.append(
+            Stranger(path, f"it cannot be opened ({error.strerror}); let the user of the pipeline read it")
+        )
+        return []
+
+
+def _why_it_cannot_be_read(entry: os.DirEntry[str]) -> str:
+    """Empty for a plain file with a plain name."""
+    if not entry.name.isprintable():
+        return "its name is not plain text; rename it"
+    if entry.is_symlink():
+        return "it is a link, and links are not followed; deliver the file itself"
+    if entry.is_dir():
+        return "it is a folder; deliver the files in it"
+    if not entry.is_file():
+        return "it is not a file"
+    return "" if entry.name.endswith(SUFFIXES) else "its name must end in small letters; rename it"
+
+
+def _delivery(entry: os.DirEntry[str], feed: str, file: str, delivered_on: date) -> Delivery | None:
+    """One entry of a day's folder; None where it is gone by now. What cannot be read has no hash, and says why."""
+    try:
+        stat = entry.stat(follow_symlinks=False)
+        why = _why_it_cannot_be_read(entry)
+    except OSError:
+        return None
+    found = Delivery(feed, shown(file), delivered_on, stat.st_size, stat.st_mtime_ns)
+    return replace(found, status="unreadable", message=why) if why else found
+
+
 def find(landing: Path, until: date | None = None) -> tuple[list[Delivery], list[Stranger]]:
     """The files that lie in the landing folder, delivered on or before ``until``, and what else lies there.
 
-    Links are not followed: a link in landing could make the pipeline read any file of the machine.
+    Links are not followed: a link in landing could make the pipeline read any file of the machine. (The landing folder
+    may be a link itself: that is the operator's word, not a supplier's.) What has the name of a delivery and is none is
+    a delivery that is ``unreadable``, so that a gate tells of it.
     """
     deliveries: list[Delivery] = []
     strangers: list[Stranger] = []
     if not landing.is_dir():
         return deliveries, strangers
-    for feed_folder in sorted(landing.iterdir()):
-        if _is_still_being_written(feed_folder.name):
+    with os.scandir(landing):
+        pass  # a landing folder that cannot be read is an error, not an empty one
+    for feed_folder in _entries(landing, strangers, "landing"):
+        feed = feed_folder.name
+        if feed not in feeds() or not feed_folder.is_dir(follow_symlinks=False):
+            strangers.append(Stranger(shown(feed), "not a feed of the contract; rename or remove it"))
             continue
-        if feed_folder.name not in feeds() or feed_folder.is_symlink() or not feed_folder.is_dir():
-            strangers.append(Stranger(feed_folder.name, "not a feed of the contract; rename or remove it"))
-            continue
-        for day_folder in sorted(feed_folder.iterdir()):
-            if _is_still_being_written(day_folder.name):
-                continue
+        for day_folder in _entries(landing / feed, strangers, feed):
             delivered_on = _delivery_date(day_folder.name)
-            shown = f"{feed_folder.name}/{day_folder.name}"
-            if delivered_on is None or day_folder.is_symlink() or not day_folder.is_dir():
-                strangers.append(Stranger(shown, "not a day of delivery; the folder's name must be YYYY-MM-DD"))
+            day = f"{feed}/{day_folder.name}"
+            if delivered_on is None or not day_folder.is_dir(follow_symlinks=False):
+                strangers.append(Stranger(shown(day), "not a day of delivery; the folder's name must be YYYY-MM-DD"))
                 continue
             if until is not None and delivered_on > until:
                 continue
-            for path in sorted(day_folder.iterdir()):
-                if _is_still_being_written(path.name):
-                    continue
-                file = f"{shown}/{path.name}"
-                if path.is_symlink() or not path.is_file() or not path.name.endswith(SUFFIXES):
-                    strangers.append(Stranger(file, "not a .csv, .csv.gz or .parquet file; it was left alone"))
-                    continue
-                stat = path.stat()
-                deliveries.append(Delivery(feed_folder.name, file, delivered_on, stat.st_size, stat.st_mtime_ns))
+            for entry in _entries(landing / day, strangers, day):
+                file = f"{day}/{entry.name}"
+                if not entry.name.lower().endswith(SUFFIXES):
+                    strangers.append(Stranger(shown(file), "not a .csv, .csv.gz or .parquet file; it was left alone"))
+                elif (delivery := _delivery(entry, feed, file, delivered_on)) is not None:
+                    deliveries.append(delivery)
     return deliveries, strangers
 
 
@@ -105,16 +149,25 @@ def newest_date(landing: Path, register: Path) -> date | None:
 
 def _from_json(text: str) -> Delivery:
     values = json.loads(text)
-    return Delivery(**{**values, "delivered_on": date.fromisoformat(values["delivered_on"])})
+    known = {name: value for name, value in values.items() if name in Delivery.__dataclass_fields__}
+    return Delivery(**{**known, "delivered_on": date.fromisoformat(values["delivered_on"])})
 
 
 def read_register(register: Path) -> dict[str, Delivery]:
-    """Every delivery ever read, by its path under landing; of a path that came twice, the later content."""
+    """Every delivery ever read, by its path under landing; of a path that came twice, the later content.
+
+    Raises RawDamaged where a page cannot be read: to go on without it would forget deliveries that have left landing.
+    """
     known: dict[str, Delivery] = {}
     for page in sorted(register.glob("*.jsonl")):
-        for line in page.read_text(encoding="utf-8").splitlines():
-            delivery = _from_json(line)
-            known[delivery.file] = delivery
+        try:
+            lines = page.read_text(encoding="utf-8").split("\n")
+            known.update({delivery.file: delivery for delivery in (_from_json(line) for line in lines if line)})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RawDamaged(
+                f"The register's page {page} is damaged. Put it back from the backup. If every file that it names "
+                "still lies in landing, move it away instead and run again: they are read anew."
+            ) from error
     return known
 
 
@@ -123,15 +176,25 @@ def add_to_register(register: Path, deliveries: Iterable[Delivery]) -> None:
     lines = [json.dumps({**asdict(d), "delivered_on": d.delivered_on.isoformat()}, sort_keys=True) for d in deliveries]
     if not lines:
         return
-    register.mkdir(parents=True, exist_ok=True)
-    last = max((int(page.stem) for page in register.glob("*.jsonl")), default=0)
+    register.mkdir(mode=0o700, parents=True, exist_ok=True)
+    last = max((int(page.stem) for page in register.glob("*.jsonl") if page.stem.isdigit()), default=0)
     page = register / f"{last + 1:06d}.jsonl"
     unfinished = page.with_suffix(".tmp")
-    with unfinished.open("w", encoding="utf-8") as out:
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write("\n".join(lines) + "\n")
         out.flush()
         os.fsync(out.fileno())
     unfinished.replace(page)
+    sync_folder(register)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder survive a power cut, not only the files behind them."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def is_unchanged(found: Delivery, known: Delivery | None) -> bool:

@@ -1,7 +1,8 @@
 """Taking in a night: every new or changed file in landing becomes raw Parquet and an entry of the register."""
 
+import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -13,14 +14,14 @@ import duckdb
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.landing.deliveries import (
     Delivery,
+    RawDamaged,
     Stranger,
     add_to_register,
-    as_read,
     find,
     is_unchanged,
     read_register,
 )
-from dagster_project.domain.landing.reader import content_hash, read_file
+from dagster_project.domain.landing.reader import MOST_UNPACKED_BYTES, read_file
 
 _PAGE_FILES = 500
 
@@ -35,7 +36,35 @@ class Intake:
 
 
 def _is_raw_there(raw: Path, delivery: Delivery) -> bool:
-    return delivery.row_count == 0 or (raw / delivery.feed / f"{delivery.sha256}.parquet").exists()
+    """Whether the raw file lies there and looks like one from outside: Parquet begins and ends with its mark."""
+    if delivery.row_count == 0:
+        return True
+    try:
+        with (raw / delivery.feed / f"{delivery.sha256}.parquet").open("rb") as source:
+            begins = source.read(4) == b"PAR1"
+            source.seek(-4, os.SEEK_END)
+            return begins and source.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _ask_for_raw(raw: Path, deliveries: Iterable[Delivery]) -> None:
+    """Raises RawDamaged where the raw file of a delivery that counts is gone or cut off, and landing has it no more."""
+    lost = [delivery for delivery in deliveries if not _is_raw_there(raw, delivery)]
+    if lost:
+        first = lost[0]
+        raise RawDamaged(
+            f"{len(lost)} raw file{'s are' if len(lost) > 1 else ' is'} gone or damaged: "
+            f"{raw / first.feed / first.sha256}.parquet, made from {first.file}, is the first. Put raw/ back from the "
+            "backup, or the delivered file into landing again, and run again."
+        )
+
+
+def _beside_older_content(withheld: Delivery, before: Delivery | None) -> Delivery:
+    """A file that could not be had tonight; what it held when it was last read counts on."""
+    if before is None:
+        return withheld
+    return replace(before, message=f"{withheld.message}; what it held before counts until then")
 
 
 def take_in(
@@ -49,6 +78,7 @@ def take_in(
     progress: Callable[[int, int], None],
     released: Collection[tuple[str, str]] = (),
     is_kept: Callable[[Delivery], bool] = lambda delivery: True,
+    most_unpacked_bytes: int = MOST_UNPACKED_BYTES,
 ) -> Intake:
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
@@ -59,7 +89,10 @@ def take_in(
     ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
     counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
     that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been kept for long
-    enough: it is neither read nor counted.
+    enough: it is neither read nor counted. A file that cannot be had tonight (it is being written, or may not be
+    opened) is among the deliveries without a hash, is no part of the register, and the next night asks for it again.
+
+    Raises RawDamaged where a raw file that counts is gone or damaged and landing holds its delivery no more.
     """
     raw.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left_over in raw.glob(".reading-*"):
@@ -77,28 +110,34 @@ def take_in(
     ]
 
     def read(delivery: Delivery) -> Delivery:
-        path = landing / delivery.file
-        same = by_content.get((delivery.feed, content_hash(path)))
-        if same is not None:
-            return as_read(delivery, same)
+        if delivery.message:
+            return delivery  # a link, a folder: not a file that could be opened
         with database.cursor() as connection:
-            outcome = read_file(connection, delivery, path, feeds()[delivery.feed], raw)
-        stat = path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (delivery.byte_count, delivery.modified_ns):
-            # Somebody wrote while it was read: what was read counts for tonight, and the next run reads it again.
-            return replace(outcome, modified_ns=-1, message="the file changed while it was read; it is read again")
-        return outcome
+            return read_file(
+                connection,
+                delivery,
+                landing / delivery.file,
+                feeds()[delivery.feed],
+                raw,
+                known=lambda sha256: by_content.get((delivery.feed, sha256)),
+                most_unpacked_bytes=most_unpacked_bytes,
+            )
 
     done = 0
+    withheld: dict[str, Delivery] = {}
     with connect() as database, ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(new), _PAGE_FILES):
             page = []
             for outcome in pool.map(read, new[start : start + _PAGE_FILES]):
-                page.append(outcome)
+                if outcome.sha256:
+                    page.append(outcome)
+                else:
+                    withheld[outcome.file] = _beside_older_content(outcome, known.get(outcome.file))
                 done += 1
                 progress(done, len(new))
             add_to_register(register, page)
             known.update({delivery.file: delivery for delivery in page})
+    known.update(withheld)
     here = {delivery.file for delivery in found}
     deliveries = sorted(
         (
@@ -110,6 +149,7 @@ def take_in(
         ),
         key=lambda delivery: delivery.file,
     )
+    _ask_for_raw(raw, deliveries)
     return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers))
 
 

@@ -6,19 +6,30 @@ Not for meaning: a date that is no date is text like any other here.
 """
 
 import csv
-import gzip
-import hashlib
 import os
 import tempfile
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from dagster_project.domain.contract import Feed
-from dagster_project.domain.landing.deliveries import Delivery
-from dagster_project.domain.landing.repair import BROKEN_LINE_MARK, Repair, write_readable_copy
+from dagster_project.domain.contract import Column, Feed
+from dagster_project.domain.landing.content import (
+    Copy,
+    Ending,
+    Lines,
+    StillChanging,
+    Unreadable,
+    Withheld,
+    copy_aside,
+    look_at_lines,
+    unpacked,
+)
+from dagster_project.domain.landing.deliveries import Delivery, as_read, sync_folder
+from dagster_project.domain.landing.repair import Repair, write_readable_copy
 
 RULE_OF_ERROR = {
     "MISSING COLUMNS": "wrong_column_count",
@@ -27,15 +38,20 @@ RULE_OF_ERROR = {
     "LINE SIZE OVER MAXIMUM": "line_too_long",
     "INVALID ENCODING": "invalid_encoding",
     "INVALID STATE": "broken_quoting",
+    "NUL BYTE": "nul_byte",
     "CUT OFF": "cut_off",
 }
-# A gz of a night's tickets unpacks to some GiB at the very most; beyond that it is a bomb.
-MOST_UNPACKED_BYTES = 16 * 2**30
+# A gz of a night's tickets unpacks to some GB at the very most; beyond that it is a bomb.
+MOST_UNPACKED_BYTES = 16 * 10**9
+# A file that was cut off looks like this, and so does one of many a tool.
+OPEN_END = "the last row has no line end; if the file was cut off, that row is not whole"
+_WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
+_WORDS_OF_A_FULL_DISK = ("No space left", "Could not write", "max_temp_directory_size", "File too large")
 _MOST_HEADER_BYTES = 1 << 16
-
-
-class Unreadable(Exception):
-    """Nothing in the file can be read; the message says why and what to do, without any of its values."""
+# Of a line that was refused, this much is kept to show; a whole one of megabytes helps nobody.
+_MOST_SHOWN_CHARACTERS = 10_000
+# Run-length encoding makes a billion rows of nothing; a value of a row counts for so many bytes, whatever it is.
+_BYTES_OF_A_VALUE = 8
 
 
 @dataclass(frozen=True)
@@ -47,23 +63,22 @@ class Header:
     is_latin: bool
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of the file's bytes, in lower-case hex."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
 def _sql(text: str | Path) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def _first_line(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as source:
-        try:
-            start = source.read(_MOST_HEADER_BYTES)
-        except (EOFError, OSError, zlib.error) as error:
-            raise Unreadable("the gzip archive is damaged from its start; ask for the file again") from error
-    return start.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n", 1)[0]
+def _first_line(path: Path, most_bytes: int) -> bytes:
+    """The first line that is not blank, without its end."""
+    start = b""
+    for piece in unpacked(path, Ending(), most_bytes):
+        start = (start + piece).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+        if len(start) >= _MOST_HEADER_BYTES or b"\n" in start or b"\r" in start:
+            break
+    return start[:_MOST_HEADER_BYTES].replace(b"\r", b"\n").split(b"\n", 1)[0]
+
+
+def _has_mark(path: Path, most_bytes: int) -> bool:
+    return next(unpacked(path, Ending(), most_bytes), b"").startswith(b"\xef\xbb\xbf")
 
 
 def _names(line: str, delimiter: str) -> tuple[str, ...]:
@@ -71,18 +86,27 @@ def _names(line: str, delimiter: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in row)
 
 
-def read_header(path: Path, feed: Feed) -> Header | None:
-    """The header of a CSV file; None where the file is empty. Raises Unreadable where it is not the feed's header."""
-    raw = _first_line(path)
-    has_mark = raw.startswith(b"\xef\xbb\xbf")
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
+def read_header(
+    path: Path, feed: Feed, lines: Lines | None = None, most_bytes: int = MOST_UNPACKED_BYTES
+) -> Header | None:
+    """The header of a CSV file; None where the file is empty. Raises Unreadable where it is not the feed's header.
+
+    ``lines`` is what is known of the text: whether a till file is all UTF-8, and whether rows follow a blank line.
+    """
+    lines = lines or Lines()
+    raw = _first_line(path, most_bytes)
     if not raw.strip():
+        if lines.count > 1:
+            raise Unreadable("its first row is blank; write the names of the columns into the first row")
         return None
-    is_latin = feed.dialect == "pos" and not has_mark
+    # A till file with accents that are all UTF-8 is UTF-8: text in latin-1 is never so by chance.
+    is_latin = feed.dialect == "pos" and not lines.is_utf8 and not _has_mark(path, most_bytes)
     try:
         line = raw.decode("latin-1" if is_latin else "utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable("the header is not UTF-8; write the file in UTF-8") from error
+    if "\0" in line:
+        raise Unreadable("its first row holds NUL bytes: it is binary or UTF-16; write it as text in UTF-8")
     delimiter = ";" if feed.dialect == "pos" else ","
     names = _names(line, delimiter)
     if not set(feed.key) & set(names):
@@ -124,59 +148,66 @@ def _load_csv(connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, hea
         """
     )
     connection.execute(
-        """
+        f"""
         create or replace temp table read_errors as
-        select (line - 1)::bigint as line, min(error_type)::varchar as error_type, any_value(csv_line) as text
+        select
+            (line - 1)::bigint as line, min(error_type)::varchar as error_type,
+            left(any_value(csv_line), {_MOST_SHOWN_CHARACTERS}) as text
         from reject_errors
         group by line
         """
     )
 
 
-def _needs_repair(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    ((count, harmless),) = connection.execute(
-        """
-        select count(*), count(*) filter (where error_type in ('MISSING COLUMNS', 'TOO MANY COLUMNS'))
-        from read_errors
-        """
+def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """How many rows were read, and how many lines were refused."""
+    ((goods, errors),) = connection.execute(
+        "select (select count(*) from read_rows), (select count(*) from read_errors)"
     ).fetchall()
-    if not count:
-        return False
-    # After a broken quote the reader may swallow good rows, or drop all that follow, without a word.
-    if harmless < count or path.suffix == ".gz":
+    return goods, errors
+
+
+def _needs_repair(connection: duckdb.DuckDBPyConnection, lines: Lines) -> bool:
+    """Whether what was read cannot be the whole file: every line must be a row or refused.
+
+    After a broken quote, and at a line that is longer than its buffer, the reader drops rows without a word. Where a
+    quoted value holds line ends there are fewer rows than lines in a sound file too; the repaired copy counts them.
+    """
+    goods, errors = _counts(connection)
+    if goods + errors != lines.count - 1:
         return True
-    with path.open("rb") as source:  # a blank line shifts the line numbers of the errors after it
-        tail = b""
-        while chunk := source.read(1 << 20):
-            window = (tail + chunk).replace(b"\r", b"")
-            if b"\n\n" in window:
-                return True
-            tail = chunk[-2:]
-    return False
+    ((harmless,),) = connection.execute(
+        "select count(*) from read_errors where error_type in ('MISSING COLUMNS', 'TOO MANY COLUMNS')"
+    ).fetchall()
+    # A blank line shifts the line numbers of the errors after it.
+    return harmless < errors or (errors > 0 and lines.has_blank)
 
 
-def _name_broken_lines(connection: duckdb.DuckDBPyConnection, repair: Repair) -> None:
-    """Give the errors that the repair marked their own text back."""
+def _name_broken_lines(connection: duckdb.DuckDBPyConnection, repair: Repair, mark: str) -> None:
+    """Give the errors that the repair marked their own text and cause back."""
+    if not repair.broken_lines:
+        return
     connection.execute(
         """
         create or replace temp table broken_lines as
-        select unnest($1::varchar[]) as text, generate_subscripts($1::varchar[], 1) as position
+        select
+            unnest($1::varchar[]) as text, unnest($2::varchar[]) as error_type,
+            generate_subscripts($1::varchar[], 1) as position
         """,
-        [repair.broken_lines],
+        [
+            [text[:_MOST_SHOWN_CHARACTERS].replace("\0", "") for text, _ in repair.broken_lines],
+            [error for _, error in repair.broken_lines],
+        ],
     )
     connection.execute(
         f"""
-        update read_errors set
-            text = named.text,
-            error_type = case when named.is_last and {bool(repair.last_piece)} then 'CUT OFF' else 'UNQUOTED VALUE' end
+        update read_errors set text = named.text, error_type = named.error_type
         from (
-            select
-                marked.line, broken_lines.text,
-                broken_lines.position = {len(repair.broken_lines)} as is_last
+            select marked.line, broken_lines.text, broken_lines.error_type
             from (
                 select line, row_number() over (order by line) as position
                 from read_errors
-                where text like '%{BROKEN_LINE_MARK.decode()}%'
+                where text like '%{mark}%'
             ) as marked
             join broken_lines using (position)
         ) as named
@@ -185,41 +216,58 @@ def _name_broken_lines(connection: duckdb.DuckDBPyConnection, repair: Repair) ->
     )
 
 
+def _is_the_machines_fault(error: duckdb.Error) -> bool:
+    """Whether a file could not be read for want of memory or disk: then nothing is said of the file, the run fails."""
+    if isinstance(error, duckdb.OutOfMemoryException | duckdb.InterruptException | duckdb.FatalException):
+        return True
+    return any(words in str(error) for words in _WORDS_OF_A_FULL_DISK)
+
+
 def _write_csv(
-    connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, header: Header, target: Path
-) -> tuple[int, int, Repair]:
-    """Write the file's rows to the Parquet file ``target``: how many there are, how many are refused, the repair."""
+    connection: duckdb.DuckDBPyConnection, copy: Copy, feed: Feed, header: Header, lines: Lines, target: Path, most: int
+) -> tuple[int, int, bool]:
+    """Write the file's rows to the Parquet file ``target``: how many there are, how many are refused, and whether the
+    last one is.
+    """
+    is_archive_damaged = lines.ending.is_cut_off or lines.ending.has_tail
+    is_damaged = is_archive_damaged or lines.has_nul or lines.has_long or lines.has_end_mark
     repair = Repair()
-    try:
-        _load_csv(connection, path, feed, header, is_latin=header.is_latin)
-        is_damaged = _needs_repair(connection, path)
-    except duckdb.Error:
-        is_damaged = True  # the repaired copy says what is wrong, line by line
-    if is_damaged:
-        copy = target.with_name("readable.csv")
+    mark = f"\x1abroken {copy.sha256}\x1a"  # nobody can write the hash of a file into the file
+    if not is_damaged:
         try:
-            repair = write_readable_copy(
-                path,
-                copy,
-                delimiter=header.delimiter,
-                is_latin=header.is_latin,
-                column_count=len(header.names),
-                most_bytes=MOST_UNPACKED_BYTES,
-            )
-            _load_csv(connection, copy, feed, header, is_latin=False)
-        except ValueError as error:
-            raise Unreadable(f"{error}; ask for the file in parts") from error
+            _load_csv(connection, copy.path, feed, header, is_latin=header.is_latin)
+            is_damaged = _needs_repair(connection, lines)
         except duckdb.Error as error:
+            if _is_the_machines_fault(error):
+                raise
+            is_damaged = True  # the repaired copy says what is wrong, line by line
+    if is_damaged:
+        readable = target.with_name("readable.csv")
+        repair = write_readable_copy(
+            copy.path,
+            readable,
+            delimiter=header.delimiter,
+            is_latin=header.is_latin,
+            column_count=len(header.names),
+            most_bytes=most,
+            mark=mark,
+        )
+        try:
+            _load_csv(connection, readable, feed, header, is_latin=False)
+        except duckdb.Error as error:
+            if _is_the_machines_fault(error):
+                raise
             raise Unreadable("it cannot be read as CSV; open it in an editor and look for binary content") from error
-        _name_broken_lines(connection, repair)
-    ((goods, errors),) = connection.execute(
-        "select (select count(*) from read_rows), (select count(*) from read_errors)"
-    ).fetchall()
+        _name_broken_lines(connection, repair, mark)
+    goods, errors = _counts(connection)
     if is_damaged and goods + errors != repair.record_count - 1:
         raise Unreadable("it is damaged in a way that would lose good rows; ask for the file again")
     _copy_rows(connection, target, has_errors=errors > 0)
+    ((is_last_refused,),) = connection.execute(
+        f"select coalesce(max(line), 0) = {goods + errors} and {errors} > 0 from read_errors"
+    ).fetchall()
     connection.execute("drop table read_rows")
-    return goods + errors, errors, repair
+    return goods + errors, errors, is_last_refused
 
 
 def _copy_rows(connection: duckdb.DuckDBPyConnection, target: Path, *, has_errors: bool) -> None:
@@ -244,85 +292,217 @@ def _copy_rows(connection: duckdb.DuckDBPyConnection, target: Path, *, has_error
     connection.execute(f"copy ({rows}) to {_sql(target)} (format parquet)")
 
 
-def _parquet_text(name: str, type_: str, dialect: str) -> str:
-    """SQL that writes a Parquet value the way the feed's CSV would."""
-    column = '"' + name.replace('"', '""') + '"'
+def _parquet_text(column: Column, name: str, type_: str, dialect: str) -> str:
+    """SQL that writes a Parquet value the way the feed's CSV would; what has no such form is written as it is, for
+    staging to refuse.
+    """
+    value = _name(name)
+    if type_.endswith("[]") or type_.startswith(("STRUCT", "MAP", "UNION")):
+        return "null::varchar"
     if type_ == "VARCHAR":
-        return f"nullif({column}, '')"
-    if type_ == "TIMESTAMP WITH TIME ZONE":
-        return f"strftime(timezone('UTC', {column}), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        return f"nullif({value}, '')"
+    if column.type == "date" and type_.startswith("TIMESTAMP"):
+        # A day written as its midnight, in UTC or in Paris.
+        places = [f"timezone('{zone}', {value}::timestamptz)" for zone in ("UTC", "Europe/Paris")]
+        midnights = places if type_ in _WITH_ZONE else [f"{value}::timestamp"]
+        days = " ".join(f"when {m} = date_trunc('day', {m}) then {m}::date::varchar" for m in midnights)
+        return f"case {days} else {value}::varchar end"
+    if type_ in _WITH_ZONE:
+        return f"strftime(timezone('UTC', {value}::timestamptz), '%Y-%m-%dT%H:%M:%S.%fZ')"
     if type_.startswith("TIMESTAMP") and dialect == "pos":
-        return f"strftime({column}::timestamp, '%d/%m/%Y %H:%M:%S')"
+        return f"strftime({value}::timestamp, '%d/%m/%Y %H:%M:%S')"
+    if column.type == "time" and type_.startswith("TIME"):
+        return f"left({value}::varchar, 5)"
     if type_.startswith("DECIMAL"):
         # 12.5000 is 12.50: digits that say nothing are not a third decimal
-        return rf"regexp_replace(regexp_replace({column}::varchar, '(\.\d\d\d*?)0+$', '\1'), '\.0*$', '')"
+        return rf"regexp_replace(regexp_replace({value}::varchar, '(\.\d\d\d*?)0+$', '\1'), '\.0*$', '')"
     if type_ in ("DOUBLE", "FLOAT"):
-        return rf"regexp_replace({column}::varchar, '\.0$', '')"
-    return f"{column}::varchar"
+        return _float_text(column, value, type_)
+    return f"{value}::varchar"
+
+
+def _float_text(column: Column, value: str, type_: str) -> str:
+    """A binary fraction as the decimal that it stands for, where there is just one.
+
+    33.300000000000004 is 33.30. Amounts of single precision from 131072 on do not tell two cents apart: they keep all
+    their digits, so that they are refused. Whole numbers stay whole, for keys come as fractions from tools that know
+    no missing integer.
+    """
+    exact = f"{value}::double"
+    near = f"abs({exact} - round({exact}, 2)) <= " + (
+        f"if(abs({exact}) < 131072, 0.004, 0)" if type_ == "FLOAT" else f"1e-9 * greatest(1, abs({exact}))"
+    )
+    whole = f"{exact} = trunc({exact}) and abs({exact}) < 9007199254740992"
+    if column.type != "amount":
+        return f"case when {whole} then {exact}::bigint::varchar else {value}::varchar end"
+    cents = f"{near} and abs({exact}) < 1e13"
+    return f"""
+        case
+            when {whole} then {exact}::bigint::varchar
+            when {cents} then {exact}::decimal(18, 2)::varchar
+            else {exact}::varchar
+        end"""
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _look_at_parquet(path: Path, feed: Feed, most: int) -> None:
+    """Raises Unreadable where the footer tells that the file is none of this feed, or a bomb."""
+    try:
+        with pq.ParquetFile(path) as footer:
+            names = [name.strip().lower() for name in footer.schema_arrow.names]
+            rows = footer.metadata.num_rows
+            groups = [footer.metadata.row_group(place) for place in range(footer.metadata.num_row_groups)]
+            unpacked_bytes = sum(group.total_byte_size for group in groups)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        with path.open("rb") as source:
+            start = source.read(4)
+        if not start:
+            raise Unreadable("it is empty, not even a Parquet file without rows; ask for the file again") from error
+        if start != b"PAR1":
+            raise Unreadable("it is not Parquet; let its name end with what it is, .csv or .csv.gz") from error
+        raise Unreadable("it cannot be read as Parquet: it is cut off or damaged; ask for the file again") from error
+    if "file_row_number" in names:
+        raise Unreadable("it has a column file_row_number, a name that is kept for the reader; rename the column")
+    if not set(feed.key) & set(names):
+        raise Unreadable(f"it has none of the columns {', '.join(feed.key)}; is it another feed's file?")
+    twice = sorted({name for name in names if name in feed.column_names and names.count(name) > 1})
+    if twice:
+        raise Unreadable(f"it has the column {', '.join(twice)} twice; name each column once")
+    width = sum(name in feed.column_names for name in names)
+    if max(rows * width * _BYTES_OF_A_VALUE, unpacked_bytes) > most:
+        raise Unreadable(
+            f"it unpacks to more than {most / 1e9:g} GB ({rows} rows); ask for the file in parts, or set "
+            "COCANAL_MOST_UNPACKED_GB"
+        )
 
 
 def _write_parquet(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, target: Path
-) -> tuple[int, tuple[str, ...]]:
-    source = f"read_parquet({_sql(path)}, file_row_number = true, binary_as_string = true)"
+    connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, target: Path, most: int
+) -> tuple[int, int, tuple[str, ...], list[str]]:
+    """Write the file's rows to ``target``: how many, how many refused, its columns, and those that hold no values."""
+    _look_at_parquet(path, feed, most)
+    source = f"read_parquet({_sql(path)}, binary_as_string = true)"
     try:
         described = connection.execute(f"describe select * from {source}").fetchall()
-        types = {row[0].strip().lower(): (row[0], row[1]) for row in described if row[0] != "file_row_number"}
-        if not set(feed.key) & set(types):
-            raise Unreadable(f"it has none of the columns {', '.join(feed.key)}; is it another feed's file?")
-        values = ", ".join(
-            f"{_parquet_text(*types[name], feed.dialect)} as {name}" if name in types else f"null::varchar as {name}"
+        types = {row[0].strip().lower(): (row[0], row[1]) for row in described}
+        nested = [
+            name
             for name in feed.column_names
+            if name in types and types[name][1].endswith(("[]", ")")) and not types[name][1].startswith("DECIMAL")
+        ]
+        values = ", ".join(
+            f"{_parquet_text(column, *types[column.name], feed.dialect)} as {column.name}"
+            if column.name in types
+            else f"null::varchar as {column.name}"
+            for column in feed.columns
         )
+        texts = [name for name in feed.column_names if name in types and types[name][1] == "VARCHAR"]
+        has_nul = " or ".join(f"coalesce(contains({name}, chr(0)), false)" for name in texts) or "false"
+        emptied = ", ".join(f"if(has_nul, null, {name}) as {name}" for name in feed.column_names)
         connection.execute(
             f"""
             copy (
-                select {values}, file_row_number + 1 as line, null::varchar as _rule, null::varchar as _text
-                from {source}
+                with texts as (select {values}, file_row_number + 1 as line from {source}),
+                judged as (select *, {has_nul} as has_nul from texts)
+                select {emptied}, line, if(has_nul, 'nul_byte', null) as _rule, null::varchar as _text
+                from judged
             ) to {_sql(target)} (format parquet)
             """
         )
-        (count,) = connection.execute(f"select count(*) from read_parquet({_sql(target)})").fetchall()[0]
+        ((count, rejected),) = connection.execute(
+            f"select count(*), count(_rule) from read_parquet({_sql(target)})"
+        ).fetchall()
     except duckdb.Error as error:
-        raise Unreadable("it cannot be read as Parquet; ask for the file again") from error
-    return count, tuple(types)
+        if _is_the_machines_fault(error):
+            raise
+        if "UTF-8" in str(error) or "UTF8" in str(error):
+            raise Unreadable("a text in it is not UTF-8; write texts as UTF-8 strings") from error
+        raise Unreadable("it cannot be read as Parquet: it is cut off or damaged; ask for the file again") from error
+    return count, rejected, tuple(types), nested
 
 
-def read_file(connection: duckdb.DuckDBPyConnection, found: Delivery, path: Path, feed: Feed, raw: Path) -> Delivery:
+def _read_copy(
+    connection: duckdb.DuckDBPyConnection, copy: Copy, feed: Feed, unfinished: Path, most: int
+) -> dict[str, str | int]:
+    """Write the copy's rows to ``unfinished`` and say what the delivery is to say. Raises Unreadable."""
+    told: list[str] = []
+    status = "loaded"
+    if copy.path.suffix == ".parquet":
+        row_count, rejected, names, nested = _write_parquet(connection, feed, copy.path, unfinished, most)
+        if nested:
+            told.append(f"{', '.join(nested)} holds lists or structures and was read as empty; write plain values")
+    else:
+        lines = look_at_lines(copy.path, most)
+        if lines.ending.is_cut_off and lines.count <= 1:
+            raise Unreadable("the archive is cut off before its first row; ask for the file again")
+        header = read_header(copy.path, feed, lines, most)
+        if header is None:
+            return {"status": "empty", "message": "the file is empty"}
+        row_count, rejected, is_last_refused = _write_csv(connection, copy, feed, header, lines, unfinished, most)
+        names = header.names
+        if lines.ending.is_cut_off:
+            status = "cut_off"
+            told.append("the archive ends too early; the rows before the cut count; ask for the file again")
+        elif lines.ends_open and is_last_refused:
+            status = "cut_off"
+            told.append("the file ends in the middle of a row; the rows before it count; ask for the file again")
+        elif lines.ends_open and row_count:
+            told.append(OPEN_END)
+        if lines.ending.has_tail:
+            told.append("something stands behind the archive's end and was ignored; ask whether the file is whole")
+        if feed.dialect == "pos" and lines.is_utf8:
+            told.append("it is written in UTF-8 and was read so; this feed is latin-1")
+    return {
+        "status": "empty" if status == "loaded" and not row_count else status,
+        "row_count": row_count,
+        "rejected_row_count": rejected,
+        "unknown_columns": ", ".join(sorted(set(names) - set(feed.column_names) - {""})),
+        "missing_columns": ", ".join(name for name in feed.column_names if name not in names),
+        "message": "; ".join(told),
+    }
+
+
+def read_file(
+    connection: duckdb.DuckDBPyConnection,
+    found: Delivery,
+    path: Path,
+    feed: Feed,
+    raw: Path,
+    *,
+    known: Callable[[str], Delivery | None] = lambda sha256: None,
+    most_unpacked_bytes: int = MOST_UNPACKED_BYTES,
+) -> Delivery:
     """Read one delivered file into ``raw/<feed>/<sha256>.parquet`` and say what was in it.
 
-    The raw file appears whole or not at all; where it is already there it is written again with the same content. A
-    file that nothing can be made of leaves no raw file and has the status ``unreadable``.
+    What is read is a copy, so that the raw file holds the content of its hash even where somebody writes to the file
+    meanwhile. The raw file appears whole or not at all; where it is already there it is written again with the same
+    content. A file that nothing can be made of leaves no raw file and has the status ``unreadable``. ``known`` says
+    what is known of a content: then it is not parsed again. A file that cannot be had tonight (somebody writes to it,
+    or it may not be opened) comes back without a hash, ``changing`` or ``unreadable``.
     """
-    sha256 = content_hash(path)
     folder = raw / feed.name
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{sha256}.parquet"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=raw, prefix=".reading-") as scratch:
+        try:
+            copy = copy_aside(path, Path(scratch))
+        except Withheld as error:
+            status = "changing" if isinstance(error, StillChanging) else "unreadable"
+            return replace(found, status=status, message=str(error))
+        found = replace(found, sha256=copy.sha256, byte_count=copy.byte_count, modified_ns=copy.modified_ns)
+        if (same := known(copy.sha256)) is not None:
+            return as_read(found, same)
         unfinished = Path(scratch) / "rows.parquet"
         try:
-            status, rejected = "loaded", 0
-            if path.suffix == ".parquet":
-                row_count, names = _write_parquet(connection, feed, path, unfinished)
-            else:
-                header = read_header(path, feed)
-                if header is None:
-                    return replace(found, sha256=sha256, status="empty", message="the file is empty")
-                row_count, rejected, repair = _write_csv(connection, path, feed, header, unfinished)
-                names = header.names
-                status = "cut_off" if repair.is_cut_off else status
+            said = _read_copy(connection, copy, feed, unfinished, most_unpacked_bytes)
         except Unreadable as error:
-            return replace(found, sha256=sha256, status="unreadable", message=str(error))
-        with unfinished.open("rb") as written:
-            os.fsync(written.fileno())
-        unfinished.replace(target)
-    return replace(
-        found,
-        sha256=sha256,
-        row_count=row_count,
-        rejected_row_count=rejected,
-        status="empty" if status == "loaded" and not row_count else status,
-        unknown_columns=", ".join(sorted(set(names) - set(feed.column_names) - {""})),
-        missing_columns=", ".join(name for name in feed.column_names if name not in names),
-        message="the archive ends too early; the rows before the cut count" if status == "cut_off" else "",
-    )
+            return replace(found, status="unreadable", message=str(error))
+        if unfinished.exists():
+            unfinished.chmod(0o600)
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())
+            unfinished.replace(folder / f"{copy.sha256}.parquet")
+            sync_folder(folder)
+    return replace(found, **said)  # type: ignore[arg-type]

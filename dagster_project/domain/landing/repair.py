@@ -8,61 +8,35 @@ only those with one are looked at singly.
 """
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-# One field, so that the reader refuses it as a row with too few columns; never part of an export.
-BROKEN_LINE_MARK = b"\x1abroken\x1a"
+from dagster_project.domain.landing.content import LONGEST_LINE_BYTES, Ending, unpacked
+
+# A field of its own has to be longer than what Python takes for reasonable.
+csv.field_size_limit(LONGEST_LINE_BYTES)
 # A quoted value that runs over more lines than this is taken for a stray quote.
 LONGEST_RECORD_LINES = 100
-_CHUNK_BYTES = 1 << 20
+# Of a line that is too long, so much goes into the copy: enough for the reader to refuse it for that.
+_KEPT_OF_LONG_LINE = LONGEST_LINE_BYTES + (1 << 20)
 
 
 @dataclass
 class Repair:
-    """What was found on the way: the text of each line that was replaced, in order, and how the file ended.
+    """What was found on the way: each line that was replaced, in order, as text and error.
 
     ``record_count`` counts the records written, the header and the marks among them; ``last_piece`` is what stood
-    between the last line end and the cut.
+    between the last line end and the end of an archive that was cut off.
     """
 
     record_count: int = 0
-    broken_lines: list[str] = field(default_factory=list)
-    is_cut_off: bool = False
+    broken_lines: list[tuple[str, str]] = field(default_factory=list)
     last_piece: bytes = b""
-
-
-def _decompressed(source: BinaryIO, repair: Repair, most_bytes: int) -> Iterator[bytes]:
-    reader = gzip.GzipFile(fileobj=source)
-    seen = 0
-    while True:
-        try:
-            chunk = reader.read1(_CHUNK_BYTES)
-        except (EOFError, OSError, zlib.error):
-            repair.is_cut_off = True
-            return
-        if not chunk:
-            return
-        seen += len(chunk)
-        if seen > most_bytes:
-            raise ValueError(f"it unpacks to more than {most_bytes // 2**20} MiB")
-        yield chunk
-
-
-def _chunks(path: Path, repair: Repair, most_bytes: int) -> Iterator[bytes]:
-    with path.open("rb") as source:
-        if path.suffix == ".gz":
-            yield from _decompressed(source, repair, most_bytes)
-        else:
-            while chunk := source.read(_CHUNK_BYTES):
-                yield chunk
 
 
 def _as_utf8(text: bytes) -> bytes:
@@ -78,7 +52,7 @@ _WINDOWS = {bytes([code]).decode("latin-1"): bytes([code]).decode("cp1252", "ign
 _WINDOWS = {letter: meant for letter, meant in _WINDOWS.items() if meant}
 
 
-def _blocks(chunks: Iterator[bytes], repair: Repair, is_latin: bool) -> Iterator[bytes]:
+def _blocks(chunks: Iterator[bytes], repair: Repair, ending: Ending, is_latin: bool) -> Iterator[bytes]:
     """The text as blocks of whole lines, each line ended by a line feed; the piece before a cut goes to the repair."""
     rest = b""
     for chunk in chunks:
@@ -90,8 +64,10 @@ def _blocks(chunks: Iterator[bytes], repair: Repair, is_latin: bool) -> Iterator
         if end:
             yield _as_utf8(rest[:end]) if is_latin else rest[:end]
             rest = rest[end:]
-    rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if repair.is_cut_off:
+        elif len(rest) > _KEPT_OF_LONG_LINE:
+            rest = rest[:_KEPT_OF_LONG_LINE]
+    rest = rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").removesuffix(b"\x1a")
+    if ending.is_cut_off:
         repair.last_piece = _as_utf8(rest) if is_latin else rest
     elif rest:
         rest = rest if rest.endswith(b"\n") else rest + b"\n"
@@ -109,11 +85,15 @@ def _width_of_record(lines: list[bytes], delimiter: str) -> int | None:
 
 
 class _Copy:
-    """The copy while it is written: what has been kept, and the lines since one that left a quote open."""
+    """The copy while it is written: what has been kept, and the lines since one that left a quote open.
 
-    def __init__(self, out: BinaryIO, repair: Repair, delimiter: str, column_count: int) -> None:
+    ``mark`` stands for a broken line. It has another number of fields than the file, so that the reader refuses it.
+    """
+
+    def __init__(self, out: BinaryIO, repair: Repair, delimiter: str, column_count: int, mark: str) -> None:
         self._out, self._repair = out, repair
         self._delimiter, self._column_count = delimiter, column_count
+        self._mark = (mark + delimiter + mark if column_count == 1 else mark).encode()
         self.waiting: list[bytes] = []
 
     def keep_lines(self, block: bytes) -> None:
@@ -127,15 +107,22 @@ class _Copy:
         self._repair.record_count += 1
         self._out.write(b"\n".join(lines) + b"\n")
 
-    def give_up(self, line: bytes) -> None:
-        self._repair.broken_lines.append(line.decode("utf-8", "replace"))
-        self._keep_record([BROKEN_LINE_MARK])
+    def give_up(self, line: bytes, error: str = "UNQUOTED VALUE") -> None:
+        self._repair.broken_lines.append((line.decode("utf-8", "replace"), error))
+        self._keep_record([self._mark])
 
     def look_at(self, line: bytes) -> None:
-        """A line with a quote, or one after a line that left a quote open."""
+        """A line with a quote or a NUL byte, or one after a line that left a quote open."""
         todo = deque([line])
         while todo:
             line = todo.popleft()
+            if b"\0" in line:
+                if self.waiting:
+                    todo.appendleft(line)
+                    todo.extendleft(reversed(self._give_up_first()))
+                else:
+                    self.give_up(line, "NUL BYTE")
+                continue
             opens = line.count(b'"') % 2 == 1
             if not self.waiting:
                 if opens:
@@ -164,34 +151,38 @@ class _Copy:
             for line in self._give_up_first():
                 self.look_at(line)
         if self._repair.last_piece:
-            self.give_up(self._repair.last_piece)
+            self.give_up(self._repair.last_piece, "CUT OFF")
+
+
+_REMARKABLE = re.compile(rb'["\0]')
 
 
 def write_readable_copy(
-    path: Path, target: Path, *, delimiter: str, is_latin: bool, column_count: int, most_bytes: int
+    path: Path, target: Path, *, delimiter: str, is_latin: bool, column_count: int, most_bytes: int, mark: str
 ) -> Repair:
-    """Write a UTF-8 copy of the CSV (or gzipped CSV) at ``path`` to ``target``, its broken lines replaced by a mark.
+    """Write a UTF-8 copy of the CSV (or gzipped CSV) at ``path`` to ``target``, its broken lines replaced by ``mark``,
+    which must not be part of the file.
 
-    The first line is the header and is kept. Blank lines between records go. Memory is bounded by the longest record;
-    time grows with the bytes. Raises ValueError if a gz unpacks to more than ``most_bytes``.
+    The first line is the header and is kept. Blank lines between records go. Memory is bounded by the longest record
+    that DuckDB takes; time grows with the bytes. Raises Unreadable as ``unpacked`` does.
     """
-    repair = Repair()
+    repair, ending = Repair(), Ending()
     with target.open("wb") as out:
-        copy = _Copy(out, repair, delimiter, column_count)
-        for block in _blocks(_chunks(path, repair, most_bytes), repair, is_latin):
+        copy = _Copy(out, repair, delimiter, column_count, mark)
+        for block in _blocks(unpacked(path, ending, most_bytes), repair, ending, is_latin):
             position = 0
             while position < len(block):
                 if copy.waiting:
                     end = block.index(b"\n", position)
                     copy.look_at(block[position:end])
                 else:
-                    quote = block.find(b'"', position)
-                    if quote < 0:
+                    found = _REMARKABLE.search(block, position)
+                    if found is None:
                         copy.keep_lines(block[position:])
                         break
-                    start = block.rfind(b"\n", position, quote) + 1 or position
+                    start = block.rfind(b"\n", position, found.start()) + 1 or position
                     copy.keep_lines(block[position:start])
-                    end = block.index(b"\n", quote)
+                    end = block.index(b"\n", found.start())
                     copy.look_at(block[start:end])
                 position = end + 1
         copy.finish()

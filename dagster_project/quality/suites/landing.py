@@ -5,7 +5,11 @@ in one run is judged like a hundred nights. The days judged are those since the 
 there is none.
 """
 
-from dagster_project.quality.statements import Statement, Suite
+from collections.abc import Mapping
+
+from dagster_project.domain.contract import feeds
+from dagster_project.domain.landing.reader import OPEN_END
+from dagster_project.quality.statements import Severity, Statement, Suite
 from dagster_project.settings import Settings
 
 # Below so many rows a day a tenth of the usual is chance as often as it is a fault: on the real shop of
@@ -23,17 +27,32 @@ JUDGED_DAYS = """
 
 
 def _volumes(history: int, least: int) -> str:
-    """Per feed and judged day: its rows, the median of the last deliveries before it, and that of the same weekday."""
+    """Per feed and judged day: its rows, the median of the last deliveries before it, and that of the same weekday.
+
+    ``expected_count`` is the weekday's median where there are three of it, else that of all days.
+    """
     return f"""
         with days as (
             select feed, delivered_on, sum(row_count) as row_count
             from landing.files
             group by feed, delivered_on
         ),
+        closed_days as (
+            select try_cast(day as date) as closed_on
+            from landing.store_hours
+            where delivered_on = (
+                select max(delivered_on) from landing.files where feed = 'store_hours' and row_count > 0
+            )
+            group by closed_on
+            having not bool_or(lower(trim(is_open)) = 'true')
+        ),
         judged as (
             select days.*
             from days
-            where delivered_on in ({JUDGED_DAYS})
+            where
+                delivered_on in ({JUDGED_DAYS})
+                -- a till's file tells of the day before: where no shop opened then, it may well be empty
+                and not (feed in ({_TILL_FEEDS}) and delivered_on - 1 in (select closed_on from closed_days))
         ),
         before as (
             select
@@ -50,11 +69,63 @@ def _volumes(history: int, least: int) -> str:
             select
                 feed, delivered_on, row_count, count(*) as delivery_count,
                 median(earlier_count) as usual_count, min(earlier_count) as smallest_count,
-                median(earlier_count) filter (where is_same_weekday) as usual_weekday_count
+                median(earlier_count) filter (where is_same_weekday) as usual_weekday_count,
+                if(
+                    count(*) filter (where is_same_weekday) >= 3, usual_weekday_count, usual_count
+                ) as expected_count
             from before
             where place <= {history}
             group by feed, delivered_on, row_count
             having count(*) >= {least}
+        )
+    """
+
+
+_TILL_FEEDS = ", ".join(f"'{feed.name}'" for feed in feeds().values() if feed.dialect == "pos")
+# How a file, or a feed's day, is named in a sentence, with what it brought and what is usual.
+_VOLUME = """
+    feed || ' of ' || delivered_on || ', ' || row_count || ' rows where ' || round(expected_count)::bigint
+    || ' are usual'
+"""
+
+
+def _for_each_feed(
+    name: str, measure: str, advice: str, *, least: float, own: Mapping[str, float], severity: Severity
+) -> list[Statement]:
+    """One statement for all feeds, and one for each that has a limit of its own. ``measure`` ends in its conditions."""
+    others = f"feed not in ({', '.join(repr(feed) for feed in own)})" if own else "true"
+    return [
+        Statement(name, f"{measure} and {others}", advice, least=least, severity=severity),
+        *(
+            Statement(f"{name}_of_{feed}", f"{measure} and feed = '{feed}'", advice, least=share, severity=severity)
+            for feed, share in own.items()
+        ),
+    ]
+
+
+# What a feed is late against its usual rhythm, in days: the rhythm is the median of the days between its deliveries.
+def _late_days(settings: Settings) -> str:
+    return f"""
+        with days as (select distinct feed, delivered_on from landing.files),
+        gaps as (
+            select
+                feed, delivered_on,
+                delivered_on - lag(delivered_on) over (partition by feed order by delivered_on) as gap_days,
+                row_number() over (partition by feed order by delivered_on desc) as place
+            from days
+        ),
+        usual as (
+            select feed, max(delivered_on) as last_on, median(gap_days) as usual_gap_days
+            from gaps
+            where place <= {settings.volume_history}
+            group by feed
+            having count(*) > {settings.volume_history_least}
+        ),
+        late as (
+            select
+                feed, last_on, (select as_of from landing.builds) - last_on as days_ago,
+                (select as_of from landing.builds) - last_on - usual_gap_days as late_days
+            from usual
         )
     """
 
@@ -67,6 +138,14 @@ def suite(settings: Settings) -> Suite:
     is_lumpy = f"(usual_count < {settings.volume_least_rows} or ({few}))"
     # A weekday on which the feed is usually small (shops closed on Sundays) is told, not stopped.
     is_small_weekday = f"coalesce(usual_weekday_count < {settings.volume_warn_share} * usual_count, false)"
+    own_days = settings.stale_after_days_of
+    late = _late_days(settings)
+    allowed = (
+        f"case feed {' '.join(f'when {feed!r} then {days}' for feed, days in own_days.items())} "
+        f"else {settings.stale_after_days} end"
+        if own_days
+        else f"{settings.stale_after_days}"
+    )
     return Suite(
         stage="landing",
         asset="landing.files",
@@ -77,13 +156,15 @@ def suite(settings: Settings) -> Suite:
                 "Look whether the export jobs ran and wrote into the landing folder.",
                 least=1,
             ),
-            Statement(
+            *_for_each_feed(
                 "volume_is_not_a_fraction_of_the_usual",
-                f"{volumes} select feed || ' of ' || delivered_on, row_count / usual_count from volumes "
+                f"{volumes} select {_VOLUME}, row_count / least(usual_count, expected_count) from volumes "
                 f"where not {is_lumpy} and not {is_small_weekday}",
                 "Ask the supplier for the whole file and run again; if the day really was that small, "
                 "run with --accept landing --because «…».",
                 least=settings.volume_stop_share,
+                own=settings.volume_stop_shares,
+                severity=settings.volume_action,
             ),
             Statement(
                 "rows_could_be_read",
@@ -98,48 +179,66 @@ def suite(settings: Settings) -> Suite:
                 "wrong.",
                 most=settings.quarantine_stop_share,
             ),
-            Statement(
+            *_for_each_feed(
                 "volume_is_near_the_usual",
-                f"{volumes} select feed || ' of ' || delivered_on, row_count / usual_count from volumes",
-                "Look whether a shop has gone silent or a file is missing.",
+                f"{volumes} select {_VOLUME}, row_count / expected_count from volumes where true",
+                "Usual is the same weekday, or the last deliveries where there are fewer than three of it. Ask whether "
+                "a file is missing or not whole; staging.no_shop_has_gone_silent tells of single shops.",
                 least=settings.volume_warn_share,
+                own=settings.volume_warn_shares,
                 severity="warn",
             ),
             Statement(
                 "every_file_could_be_read",
                 f"""
-                select file, 1 from landing.files
-                where status in ('unreadable', 'cut_off') and delivered_on in ({JUDGED_DAYS})
+                select file || ': ' || status || ', ' || message, 1
+                from landing.files
+                where status in ('unreadable', 'cut_off', 'changing') and delivered_on in ({JUDGED_DAYS})
                 """,
-                "landing.files.message says what is wrong with each file; ask for it again.",
+                "Nothing else of these files counts. landing.files.message says the same.",
+                most=0,
+                severity="warn",
+            ),
+            Statement(
+                "files_end_as_usual",
+                f"""
+                with ends as (
+                    select
+                        feed, file, delivered_on in ({JUDGED_DAYS}) as is_judged,
+                        contains(message, '{OPEN_END}') as ends_open
+                    from landing.files
+                    where row_count > 0 and file not like '%.parquet'
+                )
+                select file, 1
+                from ends
+                where is_judged and ends_open and feed in (
+                    select feed
+                    from ends
+                    where not is_judged
+                    group by feed
+                    having avg(ends_open::integer) < 0.5 and count(*) >= {settings.volume_history_least}
+                )
+                """,
+                "The last row has no line end, as in a file that was cut off; this feed's files usually have one. Ask "
+                "whether the file is whole: the last field of its last row may not be.",
                 most=0,
                 severity="warn",
             ),
             Statement(
                 "every_feed_delivered_when_usual",
-                f"""
-                with days as (select distinct feed, delivered_on from landing.files),
-                gaps as (
-                    select
-                        feed, delivered_on,
-                        delivered_on - lag(delivered_on) over (partition by feed order by delivered_on) as gap_days,
-                        row_number() over (partition by feed order by delivered_on desc) as place
-                    from days
-                ),
-                usual as (
-                    select feed, max(delivered_on) as last_on, median(gap_days) as usual_gap_days
-                    from gaps
-                    where place <= {settings.volume_history}
-                    group by feed
-                    having count(*) > {settings.volume_history_least}
-                )
-                select feed, (select as_of from landing.builds) - last_on
-                from usual
-                where (select as_of from landing.builds) - last_on > usual_gap_days
-                """,
+                f"{late} select feed, days_ago from late where late_days > 0",
                 "No file came on a day on which one usually does; the number is how many days ago the last one came.",
                 most=0,
                 severity="warn",
+            ),
+            Statement(
+                "no_feed_is_stale",
+                f"{late} select feed || ', last file of ' || last_on, late_days - {allowed} from late "
+                f"where late_days > {allowed}",
+                "The number is how many days the feed is late beyond what COCANAL_STALE_AFTER_DAYS allows. Ask its "
+                "supplier; what is built meanwhile does not know what happened since.",
+                most=0,
+                severity=settings.stale_action,
             ),
         ),
     )

@@ -1,6 +1,7 @@
 """The gate out of staging: was too much refused, and is anything lost between a file and its table?"""
 
 from dagster_project.quality.statements import Statement, Suite
+from dagster_project.quality.suites.freshness import freshness_statements
 from dagster_project.quality.suites.landing import JUDGED_DAYS
 from dagster_project.settings import Settings
 
@@ -162,5 +163,6 @@ def suite(settings: Settings) -> Suite:
                 most=0.05,
                 severity="warn",
             ),
+            *freshness_statements(settings),
         ),
     )

@@ -14,6 +14,7 @@ import pytest
 from dagster_project.definitions import build_defs
 from dagster_project.domain import release
 from dagster_project.run_lock import is_locked
+from dagster_project.settings import Settings
 
 GARBAGE = bytes(range(256)) * 64
 
@@ -125,6 +126,31 @@ def test_a_run_that_would_lose_ids_or_history_stops_with_what_to_do(
     for part in words:
         assert part in sentence
     assert before == (published(home) if (home / "releases").exists() else {})
+
+
+def test_a_run_of_dagster_that_waited_in_vain_says_who_works_and_touches_nothing(
+    home: Path, instance: dg.DagsterInstance, supplier: Any, retailer: Any, published: Any
+) -> None:
+    """Another process runs in the home, from the command line."""
+    deliver_tonight(home, supplier, retailer)
+    settings = Settings(home=home, threads=1, memory_limit="1GB", wait_minutes=0.001)
+    program = (
+        f"import fcntl, sys; f = open({str(settings.lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    before, warehouse = published(home), settings.warehouse.stat()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        job = build_defs(settings).resolve_job_def("nightly")
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        holder.kill()
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_key == "landing"
+    assert failure.step_failure_data.error is not None
+    assert "Another run is working in" in failure.step_failure_data.error.to_string()
+    assert published(home) == before
+    assert settings.warehouse.stat() == warehouse
 
 
 def test_a_rebuild_gives_the_tables_of_the_release_that_it_replaces(

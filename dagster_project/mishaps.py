@@ -9,7 +9,9 @@ import shutil
 from dagster_project.settings import Settings
 
 _DISK_FULL = re.compile(
-    r"no space left|disk is full|disk full|file too large|\[errno 2[78]\]|quota exceeded|max_temp_directory_size", re.I
+    r"no space left|disk is full|disk full|file too large|\[errno 2[78]\]|quota exceeded|max_temp_directory_size|"
+    r"disk i/o error",
+    re.I,
 )
 _MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|cannot allocate memory|bad_alloc|could not allocate", re.I)
 _RIGHTS = re.compile(r"permission denied|operation not permitted|read-only file system", re.I)
@@ -20,7 +22,7 @@ _DAMAGED = re.compile(
     re.I,
 )
 _DAGSTER_STORAGE = re.compile(r"file is not a database|disk image is malformed|sqlite3?\.|no such table", re.I)
-_LEAST_FREE = 64 * 2**20
+_LEAST_FREE = 16 * 2**20
 _LOST_TABLE = re.compile(r"catalog error|(table|view) with name \S+ does not exist", re.I)
 
 
@@ -45,11 +47,11 @@ def size_of_a_night(settings: Settings) -> int:
 
 def find_lack_of_space(settings: Settings) -> str | None:
     """A sentence where less is free than the last night took; None where there is enough."""
-    free, wanted = free_bytes(settings), size_of_a_night(settings)
-    if free >= max(wanted, _LEAST_FREE):
+    free, wanted = free_bytes(settings), max(size_of_a_night(settings), _LEAST_FREE)
+    if free >= wanted:
         return None
     return (
-        f"Only {_mib(free)} are free in {settings.home}, and the last release alone took {_mib(wanted)}: the run may "
+        f"Only {_mib(free)} are free in {settings.home}, and a night takes about {_mib(wanted)}: the run may "
         "fail for want of space. Free some, or keep fewer releases (COCANAL_KEEP_RELEASES)."
     )
 
@@ -58,8 +60,8 @@ def explain_mishap(text: str, settings: Settings) -> str | None:
     """The sentence for an error's text: what happened and what to do; None where it is no mishap of the machine."""
     if _DISK_FULL.search(text):
         return (
-            f"The disk is full ({_mib(free_bytes(settings))} are free in {settings.home}): free some space or keep "
-            "fewer releases (COCANAL_KEEP_RELEASES), then run again. Nothing was published, nothing is lost."
+            f"The disk is full, or a quota is ({_mib(free_bytes(settings))} are free in {settings.home}): free some "
+            "space or keep fewer releases (COCANAL_KEEP_RELEASES), then run again. Nothing was published or lost."
         )
     if _MEMORY.search(text):
         return (

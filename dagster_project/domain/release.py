@@ -491,6 +491,14 @@ def current_release(home: Path) -> Release | None:
     return next((release for release in list_releases(home) if release.is_current), None)
 
 
+def _is_manifest_readable(directory: Path) -> bool:
+    try:
+        _read_manifest(directory)
+    except ReleaseError:
+        return False
+    return True
+
+
 def remember_release(mark: Path, release_id: str) -> None:
     """Keep the id of the last published release in the file ``mark``, away from the releases, should they be lost."""
     mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -506,12 +514,10 @@ def remembered_release(mark: Path) -> str | None:
 
 def find_damage(directory: Path, *, is_thorough: bool) -> list[str]:
     """What is wrong with a release's folder, a phrase per file: absent, of another size, or (thorough) other bytes."""
-    try:
-        manifest = _read_manifest(directory)
-    except ReleaseError:
+    if not _is_manifest_readable(directory):
         return [f"{MANIFEST} is {'unreadable' if (directory / MANIFEST).exists() else 'missing'}"]
     found = []
-    for entry in manifest["files"]:
+    for entry in _read_manifest(directory)["files"]:
         path = directory / entry["path"]
         if not path.is_file():
             found.append(f"{entry['path']} is missing")
@@ -528,7 +534,7 @@ def find_pointer_damage(home: Path, known_id: str | None) -> str | None:
     ``known_id`` is an id that is known to have been published, if one is.
     """
     pointer = home / "releases" / _POINTER
-    whole = [release.release_id for release in list_releases(home)]
+    whole = [one.release_id for one in list_releases(home) if _is_manifest_readable(one.directory)]
     if not whole:
         if known_id is None and not pointer.is_symlink() and not _release_folders(home):
             return None

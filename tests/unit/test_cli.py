@@ -25,7 +25,19 @@ def call(*words: str) -> tuple[int, str]:
 def test_every_command_explains_itself() -> None:
     code, text = call("--help")
     assert code == 0
-    for command in ("run", "demo", "status", "ui", "settings", "landing", "identity", "explain", "release"):
+    for command in (
+        "run",
+        "demo",
+        "status",
+        "ui",
+        "settings",
+        "landing",
+        "identity",
+        "explain",
+        "release",
+        "doctor",
+        "rebuild",
+    ):
         assert command in text
         code, own = call(command, "--help")
         assert code == 0

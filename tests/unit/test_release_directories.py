@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -324,3 +324,134 @@ def test_a_personal_column_is_never_published_to_analysts() -> None:
     manifest = {"nodes": {"a": node("x", {"release": "everybody"}, {})}, "sources": {}}
     with pytest.raises(ReleaseError, match="everybody"):
         release.published_tables(manifest)
+
+
+def test_a_release_whose_pointer_was_ready_is_published_by_the_next_run(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """The run died between the rename and the pointer: the release is whole, and its gate had let it pass."""
+    make(connection, tmp_path)
+    second = make(connection, tmp_path, BUILT_AT + timedelta(days=1), promote=False)
+    releases = tmp_path / "releases"
+    (releases / f".current-{second}").symlink_to(second)
+    os.rename(releases / f".building-{second}", releases / second)
+    release.clear_unfinished(tmp_path)
+    assert read(tmp_path) == second
+    assert not list(releases.glob(".*"))
+
+
+def test_a_rollback_after_a_crash_is_not_taken_back_by_the_next_run(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    first = make(connection, tmp_path)
+    second = make(connection, tmp_path, BUILT_AT + timedelta(days=1))
+    third = make(connection, tmp_path, BUILT_AT + timedelta(days=2), promote=False)
+    releases = tmp_path / "releases"
+    (releases / f".current-{third}").symlink_to(third)
+    os.rename(releases / f".building-{third}", releases / third)
+    assert release.rollback(tmp_path, "previous").release_id == first
+    release.clear_unfinished(tmp_path)
+    assert read(tmp_path) == first
+    assert [one.release_id for one in release.list_releases(tmp_path)] == [first, second, third]
+
+
+def test_the_clock_may_jump_between_two_builds_and_inside_one(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """Ids sort in the order of the builds, whatever the clock says; pruning and «previous» go by them."""
+    ids = [make(connection, tmp_path, BUILT_AT + timedelta(days=days)) for days in (0, -400, 3, 3, -1)]
+    assert ids == sorted(set(ids))
+    assert read(tmp_path) == ids[-1]
+    assert release.prune(tmp_path, keep=2) == ids[:3]
+    assert release.rollback(tmp_path, "previous").release_id == ids[3]
+    # Chosen before the clock went back, promoted after.
+    late = make(connection, tmp_path, BUILT_AT + timedelta(days=9), promote=False)
+    assert release.next_release_id(tmp_path, BUILT_AT) > ids[-1]
+    assert release.promote(tmp_path, late).release_id == late
+    assert release.next_release_id(tmp_path, BUILT_AT) > late
+
+
+def test_a_damaged_folder_keeps_its_id(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    first = make(connection, tmp_path)
+    (tmp_path / "releases" / first / "manifest.json").unlink()
+    assert release.next_release_id(tmp_path, BUILT_AT) > first
+
+
+def dangle(releases: Path) -> None:
+    (releases / "current").unlink()
+    (releases / "current").symlink_to("20010101T000000Z")
+
+
+def put_a_file(releases: Path) -> None:
+    (releases / "current").unlink()
+    (releases / "current").write_text("20010101T000000Z")
+
+
+def put_a_folder(releases: Path) -> None:
+    target = os.readlink(releases / "current")
+    (releases / "current").unlink()
+    shutil.copytree(releases / target, releases / "current")
+
+
+@pytest.mark.parametrize(
+    ("happen", "words"),
+    [
+        (dangle, "leads to 20010101T000000Z, which is no whole release"),
+        (put_a_file, "is a file and not a link"),
+        (put_a_folder, "is a folder and not a link"),
+        (lambda releases: (releases / "current").unlink(), "is missing"),
+    ],
+)
+def test_a_pointer_that_leads_nowhere_stops_the_next_build_until_somebody_points(
+    happen: Callable[[Path], None], words: str, connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    first = make(connection, tmp_path)
+    happen(tmp_path / "releases")
+    with pytest.raises(ReleaseError, match=words) as raised:
+        release.release_to_build_on(tmp_path, first)
+    assert f"cocanal release rollback {first}" in str(raised.value)
+    if happen is put_a_folder:
+        with pytest.raises(ReleaseError, match="move it away"):
+            release.rollback(tmp_path, first)
+        shutil.rmtree(tmp_path / "releases" / "current")
+    release.rollback(tmp_path, first)
+    assert read(tmp_path) == first
+    found = release.release_to_build_on(tmp_path, first)
+    assert found is not None
+    assert found.release_id == first
+
+
+def test_lost_releases_are_never_taken_for_a_first_night(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    mark = tmp_path / "raw" / "last_release"
+    assert release.release_to_build_on(tmp_path, release.remembered_release(mark)) is None
+    first = make(connection, tmp_path)
+    release.remember_release(mark, first)
+    with pytest.raises(ReleaseError, match="is whole: its ids and its ledger can be kept"):
+        release.abandon(tmp_path, mark)
+    (tmp_path / "releases" / first / "manifest.json").write_text("{")
+    with pytest.raises(ReleaseError, match="from-nothing"):
+        release.release_to_build_on(tmp_path, release.remembered_release(mark))
+    aside = release.abandon(tmp_path, mark)
+    assert aside is not None
+    assert (aside / first / "cocanal.duckdb").exists()
+    assert release.release_to_build_on(tmp_path, release.remembered_release(mark)) is None
+
+
+def test_a_damaged_release_is_neither_built_on_nor_rolled_back_to(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    first = make(connection, tmp_path)
+    second = make(connection, tmp_path, BUILT_AT + timedelta(days=1))
+    report = tmp_path / "releases" / first / "report" / "index.html"
+    report.write_text("<p>other</p>")
+    with pytest.raises(ReleaseError, match=r"report/index\.html has 12 bytes instead of 13"):
+        release.rollback(tmp_path, "previous")
+    assert read(tmp_path) == second
+    report = tmp_path / "releases" / second / "report" / "index.html"
+    report.write_text("<p>REPORT</p>")
+    assert release.find_damage(report.parents[1], is_thorough=False) == []
+    assert release.find_damage(report.parents[1], is_thorough=True) == [
+        "report/index.html holds other bytes than were published"
+    ]
+    with pytest.raises(ReleaseError, match=f"The release {second} is damaged"):
+        release.release_to_build_on(tmp_path, second)

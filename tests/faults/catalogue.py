@@ -4,6 +4,7 @@ One function per defect, which makes a shop deliver it. ``docs/reliability.md`` 
 files is ``shop``, which row counts after all is worked out in ``truth``.
 """
 
+import gzip
 import os
 import random
 import zlib
@@ -14,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
-from faults.shop import DAYS, Shop, content
+from faults.shop import DAYS, Shop, content, growth
 from faults.truth import PARIS, File, Row
 
 from dagster_project.domain.contract import feeds
@@ -71,6 +72,13 @@ def _(shop: Shop) -> None:
     shop.file(1, "first.csv", [early])
     shop.file(3, "second.csv", [early.but(total_amount=Decimal("21.00")), shop.ticket(2)])
     shop.file(5, "again.csv", [early.but(total_amount=Decimal("19.00")), late], day=1)
+
+
+@_defect("two files of a day that disagree", kept="of a key, the row of the last file by name; the other is superseded")
+def _(shop: Shop) -> None:
+    ticket = shop.ticket(1)
+    for name, total in (("part_9.csv", "9.00"), ("part_10.csv", "10.00"), ("part_8.csv.gz", "8.00")):
+        shop.file(1, name, [ticket.but(total_amount=Decimal(total)), shop.ticket(1)])
 
 
 @_defect("a file replaced under its own name", kept="what the file says now")
@@ -267,6 +275,14 @@ def _(shop: Shop) -> None:
         words=("cut",),
     )
     shop.file(3, "whole.csv.gz", rows)
+
+
+@_defect("an archive of several archives", kept="the rows of all of them")
+def _(shop: Shop) -> None:
+    rows = [shop.ticket(2), shop.ticket(2)]
+    more = gzip.compress(growth(File("pos_tickets", DAYS[2], 2, "more.csv", [], growing=rows[1:])))
+    whole = content(File("pos_tickets", DAYS[2], 2, "a.csv.gz", rows[:1])) + more
+    shop.file(2, "chained.csv.gz", rows, damage=lambda _: whole)
 
 
 @_defect("a Parquet file cut off", kept="nothing, until it comes whole", refused="the file, with a sentence")
@@ -583,6 +599,16 @@ def _(shop: Shop) -> None:
     ticket = shop.ticket(1)
     shop.deliver(1, ticket, shop.line(ticket, product="P77"))
     shop.announce(3, shop.product("P77"))
+
+
+@_defect(
+    "a whole table that comes without some of its rows", kept="the rows of the last delivery; the others are replaced"
+)
+def _(shop: Shop) -> None:
+    shop.deliver(1, *(shop.stock(1, f"P{n}", n) for n in (1, 2, 3)))
+    shop.file(3, "stock.csv", [shop.stock(3, "P1", 7), shop.stock(3, "P4", 4)])
+    # A row of the last delivery that is refused: the older row of its key stays in force.
+    shop.file(3, "stock_2.csv", [shop.stock(3, "P2", 0).broken("quantity", "none", UNREADABLE)])
 
 
 @_defect("a negative quantity on a sale", kept="the line as it says")

@@ -1,13 +1,14 @@
 """The limits that make the faults small, and the file that grows while it is read."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from faults.catalogue import LIMIT_OF_ARCHIVES
-from faults.shop import growth
+from faults.shop import DAYS, growth
 from faults.truth import File
 
 LEDGER = ("transactions", "transaction_lines", "reconciliation")
@@ -41,19 +42,25 @@ def small_archives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def keep_ledger(compiled_models: Any) -> Callable[[duckdb.DuckDBPyConnection], None]:
-    """Build the ledger alone on staged rows, for people who are all anonymous: matching them costs more than the rest."""
+def kept(walk: Any, compiled_models: Any) -> Callable[..., Any]:
+    """Walk a home on a night as far as the ledger; yields the open warehouse.
+
+    Everybody is anonymous there: matching people costs more than the rest, and no row or euro hangs on it.
+    """
     models = [model for name in LEDGER for model in compiled_models if model.name == name]
 
-    def build(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(
-            """
-            create or replace table identity.account_links (
-                feed varchar, record_id varchar, account_id varchar, rule varchar, confidence double
+    @contextmanager
+    def walked(home: Path, night: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        with walk(home, DAYS[night], until="staging") as connection:
+            connection.execute(
+                """
+                create or replace table identity.account_links (
+                    feed varchar, record_id varchar, account_id varchar, rule varchar, confidence double
+                )
+                """
             )
-            """
-        )
-        for model in models:
-            connection.execute(f"create or replace table {model.stage}.{model.name} as {model.sql}")
+            for model in models:
+                connection.execute(f"create or replace table {model.stage}.{model.name} as {model.sql}")
+            yield connection
 
-    return build
+    return walked

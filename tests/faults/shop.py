@@ -21,8 +21,8 @@ from faults.truth import PARIS, File, Row
 
 from dagster_project.domain.contract import feeds
 
-# Eight nights around the change of clocks of 25 October 2020.
-DAYS = tuple(date(2020, 10, day) for day in range(23, 31))
+# Six nights around the change of clocks of 25 October 2020.
+DAYS = tuple(date(2020, 10, day) for day in range(23, 29))
 _NATURAL = {
     "moment": pa.timestamp("us", tz="UTC"),
     "date": pa.date32(),
@@ -250,6 +250,10 @@ class Shop:
             "updated_at": self.at(night),
         }
         return Row("shop_customers", {**plain, **values})
+
+    def stock(self, night: int, product: str, quantity: int, **values: Any) -> Row:
+        plain = {"location_id": "S1", "product_id": product, "quantity": quantity, "counted_at": self.at(night)}
+        return Row("stock", {**plain, **values})
 
     def event(self, night: int, **values: Any) -> Row:
         plain = {

@@ -4,7 +4,7 @@ import csv
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import dagster as dg
 import duckdb
 import pytest
 
@@ -478,29 +477,3 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
             yield connection
 
     return walked
-
-
-@pytest.fixture(scope="session")
-def parsed_models() -> dict[str, Any]:
-    return {}
-
-
-@pytest.fixture
-def one_parse(monkeypatch: pytest.MonkeyPatch, parsed_models: dict[str, Any]) -> None:
-    """dbt reads the project once, not once for each of the homes: that is seconds a test."""
-    parse = transform._loaded_manifest
-
-    def parsed(fingerprint: str, target: Path) -> Any:
-        if fingerprint not in parsed_models:
-            parsed_models[fingerprint] = parse(fingerprint, target)
-        return parsed_models[fingerprint]
-
-    monkeypatch.setattr(transform, "_loaded_manifest", parsed)
-
-
-@pytest.fixture
-def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """Dagster's storage in memory for the runs of this test, so that its events can be read and cost little."""
-    with dg.DagsterInstance.ephemeral() as found:
-        monkeypatch.setattr("dagster_project.nightly.open_instance", lambda settings: nullcontext(found))
-        yield found

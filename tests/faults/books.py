@@ -5,6 +5,7 @@ Here belongs reading the pipeline's tables. What they must hold is ``truth``.
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -162,7 +163,11 @@ class Books:
                     self._complain(f"{place}", row.defect, f"record_id is {told_row['record_id']}, not {expected}")
         for place, told_row in found.items():
             defect = next((row.defect for where, row in fates.corrected.items() if where == place), "")
-            why = "is still in quarantine, but came again as it should be" if place in fates.corrected else "refused"
+            why = (
+                "is still in quarantine, but was followed by the row that counts"
+                if place in fates.corrected
+                else "refused"
+            )
             self._complain(f"{place}", defect, f"{why} ({told_row['rule']}), and must not be")
 
     def _check_counts(self, shape: Feed, fates: FeedTruth, found: Any, told: dict[str, Any] | None) -> None:
@@ -172,10 +177,13 @@ class Books:
                 self._complain(shape.name, "", "staging.row_counts says nothing of it")
             return
         beside = [fates.contests[key].beside(place) for key, (place, _) in found.items()]
+        # What was refused and then followed by the row that counts is superseded, like what a whole table replaced.
+        others = sum(other for _, other, _ in beside)
         expected = {
             "delivered": delivered,
             "current": len(fates.contests),
             "identical": sum(same for same, _, _ in beside),
+            "superseded": others + len(fates.corrected) + len(fates.replaced),
             "conflicting": sum(contrary for _, _, contrary in beside),
             "refused": len(fates.refused),
             "replaced": len(fates.replaced),
@@ -183,15 +191,34 @@ class Books:
         for name, count in expected.items():
             if told[f"{name}_row_count"] != count:
                 self._complain(shape.name, "", f"{told[f'{name}_row_count']} {name} rows, there are {count}")
-        # What was refused and came again as it should be is superseded, or counted by itself.
-        gone = told["superseded_row_count"] + told.get("corrected_row_count", 0)
-        others = sum(other for _, other, _ in beside) + len(fates.corrected)
-        if gone != others:
-            self._complain(shape.name, "", f"{gone} superseded rows, there are {others}")
-        fate_counts = ("current", "identical", "superseded", "refused", "replaced")
-        total = sum(told[f"{name}_row_count"] for name in fate_counts) + told.get("corrected_row_count", 0)
+        total = sum(told[f"{name}_row_count"] for name in ("current", "identical", "superseded", "refused"))
         if total != told["delivered_row_count"]:
             self._complain(shape.name, "", f"{told['delivered_row_count']} delivered rows have {total} fates")
+        self._check_amounts(shape, fates, told)
+
+    def _check_amounts(self, shape: Feed, fates: FeedTruth, told: dict[str, Any]) -> None:
+        amount = next((name for name in ("total_amount", "amount") if name in shape.column_names), None)
+        if amount is None:
+            return
+
+        def worth(rows: Iterable[Row]) -> Decimal:
+            """What the rows whose amount can be read are about."""
+            readable = (row for row in rows if row.line is None and row.column != amount)
+            return sum((row.values[amount] for row in readable), Decimal(0))
+
+        accepted = [row for contest in fates.contests.values() for row in contest.accepted.values()]
+        refused = worth(row for row, _ in fates.refused.values())
+        expected = {
+            "delivered": worth([*accepted, *fates.corrected.values(), *fates.replaced.values()]) + refused,
+            "current": worth(self._current[shape.name]),
+            "refused": refused,
+        }
+        for name, euros in expected.items():
+            if told[f"{name}_amount"] != euros:
+                self._complain(shape.name, "", f"{told[f'{name}_amount']} euros {name}, there are {euros}")
+        total = sum(told[f"{name}_amount"] for name in ("current", "identical", "superseded", "refused"))
+        if total != told["delivered_amount"]:
+            self._complain(shape.name, "", f"{told['delivered_amount']} delivered euros have {total} fates")
 
     def check_ledger(self, has_accounts: bool = True) -> None:
         """The ledger, the days and channels, and the flags, from the rows in force."""

@@ -17,9 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from faults.truth import PARIS, File, Row
 
 from dagster_project.domain.contract import feeds
+from dagster_project.domain.landing import intake
 
 # Six nights around the change of clocks of 25 October 2020.
 DAYS = tuple(date(2020, 10, day) for day in range(23, 29))
@@ -93,6 +95,21 @@ def content(file: File, rows: Sequence[Row] | None = None) -> bytes:
 def growth(file: File) -> bytes:
     """What is appended to the file while it is read."""
     return _csv(file, file.growing, has_header=False)
+
+
+def let_grow(monkeypatch: pytest.MonkeyPatch, landing: Path, files: Iterable[File]) -> None:
+    """Have the files of a landing folder that grow do so as soon as they have been read for the first time."""
+    waiting = {landing / file.path: growth(file) for file in files if file.growing}
+    read_file = intake.read_file
+
+    def read_and_append(connection: Any, found: Any, path: Path, *others: Any) -> Any:
+        outcome = read_file(connection, found, path, *others)
+        if path in waiting:
+            with path.open("ab") as out:
+                out.write(waiting.pop(path))
+        return outcome
+
+    monkeypatch.setattr(intake, "read_file", read_and_append)
 
 
 class Shop:

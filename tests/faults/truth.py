@@ -112,7 +112,7 @@ class Contest:
     accepted: Mapping[Place, Row]
 
     def beside(self, place: Place) -> tuple[int, int, int]:
-        """With that place as the current row: how many others are identical, superseded, and contradict it in its file."""
+        """With that place as the current row: how many others are identical, superseded, and contrary in its file."""
         content = self.accepted[place].content
         same = sum(1 for row in self.accepted.values() if row.content == content)
         contrary = sum(1 for (file, _), row in self.accepted.items() if file == place[0] and row.content != content)
@@ -125,7 +125,7 @@ class FeedTruth:
 
     contests: dict[tuple[Any, ...], Contest] = field(default_factory=dict)
     refused: dict[Place, tuple[Row, tuple[str, ...]]] = field(default_factory=dict)
-    corrected: dict[Place, Row] = field(default_factory=dict)  # refused once, delivered again as it should be
+    corrected: dict[Place, Row] = field(default_factory=dict)  # refused, and followed by the row that counts
     replaced: dict[Place, Row] = field(default_factory=dict)  # of a table that came whole again without them
 
     def __iter__(self) -> Iterable[Place]:
@@ -134,6 +134,14 @@ class FeedTruth:
         yield from self.refused
         yield from self.corrected
         yield from self.replaced
+
+
+def _is_outranked(refused: Row, rank: int, version_column: str | None, version: Any, best_rank: int) -> bool:
+    """Whether the row of its key that counts would have won against it, could it be read."""
+    if version_column and refused.column != version_column:
+        own = comparable(refused.values[version_column])
+        return version > own or (version == own and best_rank > rank)
+    return best_rank > rank
 
 
 class Truth:
@@ -155,6 +163,7 @@ class Truth:
         mine = sorted((file for file in self.files.values() if file.feed == name), key=lambda f: (f.day, f.name))
         accepted: dict[tuple[Any, ...], list[tuple[Any, int, Place, Row]]] = defaultdict(list)
         refused: list[tuple[int, Place, Row]] = []
+        best_of: dict[tuple[Any, ...] | None, tuple[Any, int]] = {}
         last_day = max((file.day for file in mine if file.rows_on(self.night)), default=None)
         last_keys = {row.key for file in mine if file.day == last_day for row in file.rows_on(self.night)}
         for rank, file in enumerate(mine):
@@ -167,17 +176,18 @@ class Truth:
                 elif shape.whole_table and row.key not in last_keys:
                     found.replaced[place] = row
                 else:
-                    version = comparable(row.values[shape.version]) if shape.version else None
+                    version = comparable(row.values[shape.version]) if shape.version else 0
                     accepted[row.key].append((version, rank, place, row))  # type: ignore[index]
         for key, rows in accepted.items():
-            best = max((version is not None and version, rank) for version, rank, _, _ in rows)
+            best_of[key] = best = max((version, rank) for version, rank, _, _ in rows)
             found.contests[key] = Contest(
-                {place: row for version, rank, place, row in rows if (version is not None and version, rank) == best},
+                {place: row for version, rank, place, row in rows if (version, rank) == best},
                 {place: row for _, _, place, row in rows},
             )
         for rank, place, row in refused:
-            later = accepted.get(row.key, ()) if row.key else ()
-            if any(other > rank for _, other, _, _ in later):
+            if shape.whole_table and row.key and row.key not in last_keys:
+                found.replaced[place] = row
+            elif row.key in best_of and _is_outranked(row, rank, shape.version, *best_of[row.key]):
                 found.corrected[place] = row
             else:
                 found.refused[place] = (row, row.rules)

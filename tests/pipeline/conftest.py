@@ -5,14 +5,16 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from dagster_project import transform
 from dagster_project.domain import release
 from dagster_project.nightly import Night, run_night
 from dagster_project.settings import Settings
@@ -27,9 +29,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.name.startswith("test_ten_nights"))
 
 
+@pytest.fixture(scope="session")
+def parsed_models() -> dict[str, Any]:
+    return {}
+
+
 @pytest.fixture(autouse=True)
-def parse_once(one_parse: None) -> None:
-    """No test of this folder waits for dbt to read the project again."""
+def one_parse(monkeypatch: pytest.MonkeyPatch, parsed_models: dict[str, Any]) -> None:
+    """dbt reads the project once, not once for each of the homes: that is seconds a test."""
+    parse = transform._loaded_manifest
+
+    def parsed(fingerprint: str, target: Path) -> Any:
+        if fingerprint not in parsed_models:
+            parsed_models[fingerprint] = parse(fingerprint, target)
+        return parsed_models[fingerprint]
+
+    monkeypatch.setattr(transform, "_loaded_manifest", parsed)
 
 
 def _settings(home: Path) -> Settings:
@@ -87,6 +102,14 @@ def base_home(
 def home(base_home: Path, tmp_path: Path) -> Path:
     """A home of the test's own, with the release of ``base_home``."""
     return shutil.copytree(base_home, tmp_path / "home", symlinks=True)
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in memory for the runs of this test, so that its events can be read and cost little."""
+    with dg.DagsterInstance.ephemeral() as found:
+        monkeypatch.setattr("dagster_project.nightly.open_instance", lambda settings: nullcontext(found))
+        yield found
 
 
 class BrokenInto(Warehouse):

@@ -164,7 +164,7 @@ def run_in(settings_of: Callable[[Path], Settings]) -> Callable[..., Night]:
 
 
 # What names a run, an id or a line of a file; and the tables that are about the nights themselves.
-_NOT_COMPARED = {"line", "sha256"}
+_NOT_COMPARED = {"line", "first_lines", "sha256"}
 _ABOUT_NIGHTS = {
     "identity.account_events",
     "identity.account_link_history",

@@ -404,3 +404,15 @@ def test_where_landing_was_emptied_the_register_tells_what_day_is_near(tmp_path:
     (tmp_path / "landing" / "web_events" / "2020-07-11").rename(tmp_path / "landing" / "web_events" / "2021-07-11")
     with pytest.raises(ImplausibleDay):
         believable_newest_date(tmp_path / "landing", tmp_path / REGISTER)
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_and_written_down_once(tmp_path: Path) -> None:
+    """Its sentence says which limit to raise; raising it must help, though the file is as it was."""
+    put(tmp_path / "landing", "web_events/2020-07-10/a.csv.gz", gzip.compress(HEADER + lines("a") * 1000))
+    for _ in range(3):
+        (delivery,) = intake(tmp_path, most_unpacked_bytes=1000).deliveries
+        assert delivery.status == "unreadable"
+    assert len(list((tmp_path / REGISTER).iterdir())) == 1
+    (delivery,) = intake(tmp_path).deliveries
+    assert (delivery.status, delivery.row_count) == ("loaded", 1000)
+    assert intake(tmp_path).new_files == ()

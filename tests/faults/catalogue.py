@@ -731,11 +731,11 @@ FILE_NAMES = (
     "-rf.csv",
     "$(touch pwned);`id`.csv",
     "a';drop table landing.files;--.csv",
-    "..%2f..%2fetc.csv",
+    "a..%2f..%2fetc.csv",
     "C:\\till.csv",
     "é💶 .csv",
     "=1+1.csv",
-    "<b>bold</b>.csv.gz",
+    "<b>bold.csv.gz",
     "*.parquet",
     "x" * 240 + ".csv",
 )

@@ -83,8 +83,8 @@ def take_in(
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
     A file whose size and time of change are those of the register is not read again, unless it was unreadable; one
-    whose content is known is hashed and not parsed. The register is written every few hundred files, so that a killed run goes on where it was.
-    Cost grows with the new bytes.
+    whose content is known is hashed and not parsed. The register is written every few hundred files, so that a killed
+    run goes on where it was. Cost grows with the new bytes.
 
     ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
     counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file

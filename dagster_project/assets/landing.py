@@ -13,7 +13,7 @@ from dagster_project.assets.specs import Stopwatch, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
-from dagster_project.domain.landing.deliveries import newest_date
+from dagster_project.domain.landing.deliveries import believable_newest_date
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
 from dagster_project.domain.retention import is_kept
@@ -109,8 +109,12 @@ def _compare_with_clock(context: dg.AssetExecutionContext, settings: Settings, a
     if SCHEDULED_TAG not in context.run.tags:
         return
     behind = (datetime.now(UTC).date() - as_of).days
+    sentence = ""
     if behind > settings.late_after_days:
         sentence = f"The newest delivery is of {as_of}, {behind} days ago: look whether the export jobs still run."
+    elif behind < -1:
+        sentence = f"The newest delivery is of {as_of}, in {-behind} days: look at the folder's name, and at the clock."
+    if sentence:
         if settings.late_action == "stop":
             raise dg.Failure(sentence)
         context.log.warning(sentence)
@@ -132,7 +136,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             _forget_caches(settings)
             for path in forget_damaged(settings.landing, settings.raw, settings.register, connect=warehouse.scratch):
                 context.log.warning(f"{path} was damaged and is read again from landing.")
-        as_of = parse_day(config.as_of) if config.as_of else newest_date(settings.landing, settings.register)
+        as_of = parse_day(config.as_of) if config.as_of else believable_newest_date(settings.landing, settings.register)
         if as_of is None:
             raise NothingDelivered(
                 f"Nothing was ever delivered: put files into {settings.landing}/<feed>/<YYYY-MM-DD>/, "

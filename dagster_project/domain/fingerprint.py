@@ -29,7 +29,7 @@ def code_version() -> str:
 
 def fingerprint(deliveries: Iterable[Delivery], as_of: date, settings: Mapping[str, object]) -> str:
     """The fingerprint of a build as lower-case hex."""
-    inputs = sorted((delivery.file, delivery.sha256) for delivery in deliveries if delivery.sha256)
+    inputs = sorted((each.file, each.sha256, each.row_count) for each in deliveries if each.sha256)
     told = json.dumps(
         {"inputs": inputs, "as_of": as_of.isoformat(), "settings": dict(settings), "code": code_version()},
         sort_keys=True,

@@ -102,8 +102,8 @@ def let_grow(monkeypatch: pytest.MonkeyPatch, landing: Path, files: Iterable[Fil
     waiting = {landing / file.path: growth(file) for file in files if file.growing}
     read_file = intake.read_file
 
-    def read_and_append(connection: Any, found: Any, path: Path, *others: Any) -> Any:
-        outcome = read_file(connection, found, path, *others)
+    def read_and_append(connection: Any, found: Any, path: Path, *others: Any, **more: Any) -> Any:
+        outcome = read_file(connection, found, path, *others, **more)
         if path in waiting:
             with path.open("ab") as out:
                 out.write(waiting.pop(path))

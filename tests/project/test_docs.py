@@ -12,6 +12,7 @@ import typer.main
 from dagster_project import dictionary
 from dagster_project.cli import app
 from dagster_project.domain.contract import feeds
+from dagster_project.domain.landing.reader import RULE_OF_ERROR
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
 
@@ -55,6 +56,23 @@ def test_every_type_of_the_contract_is_explained() -> None:
         for word in re.findall(r"\w+", line.split("|")[1:2][0] if "|" in line else "")
     }
     assert {column.type for feed in feeds().values() for column in feed.columns} <= explained
+
+
+def test_what_is_said_of_a_defective_delivery_is_what_the_code_says() -> None:
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8").split("## What becomes of a defective delivery")[1]
+    table = "\n".join(line for line in text.split("\n## ")[0].splitlines() if line.startswith("| "))
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder, kind in (("dagster_project/domain", "*.py"), ("dbt/macros", "*.sql"))
+        for path in sorted((ROOT / folder).rglob(kind))
+    )
+    said = re.sub(r'"\s+f?"', "", code)  # a sentence may go over several lines
+    sentences = re.findall("“([^”]+)”", table)
+    assert len(sentences) > 20
+    assert [sentence for sentence in sentences if sentence not in said] == []
+    rules = {name for cell in re.findall(r"rule (`[a-z_`, ]+)", table) for name in re.findall(r"[a-z_]+", cell)}
+    assert {*RULE_OF_ERROR.values()} - {"cut_off"} <= rules
+    assert [rule for rule in rules if rule not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_each)

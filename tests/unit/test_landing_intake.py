@@ -14,7 +14,14 @@ import duckdb
 import pytest
 
 from dagster_project.domain.landing import content
-from dagster_project.domain.landing.deliveries import RawDamaged, find, read_register
+from dagster_project.domain.landing.deliveries import (
+    ImplausibleDay,
+    RawDamaged,
+    believable_newest_date,
+    find,
+    newest_date,
+    read_register,
+)
 from dagster_project.domain.landing.intake import Intake, take_in
 
 DAY = date(2020, 7, 10)
@@ -369,3 +376,43 @@ def test_a_full_disk_is_nobody_s_fault_and_the_next_night_reads_the_file(
     with duckdb.connect() as connection:
         (raw,) = (tmp_path / "raw" / "web_events").iterdir()
         assert connection.execute(f"select count(*) from '{raw}'").fetchall() == [(5_000 + is_damaged,)]
+
+
+def test_a_mistyped_day_does_not_move_the_whole_night(tmp_path: Path) -> None:
+    landing, register = tmp_path / "landing", tmp_path / REGISTER
+    assert believable_newest_date(landing, register) is None
+    for day in (8, 9, 10):
+        put(landing, f"web_events/2020-07-{day:02d}/a.csv")
+    assert believable_newest_date(landing, register) == DAY
+    typo = put(landing, "stock/2062-07-10/a.csv")
+    with pytest.raises(
+        ImplausibleDay, match=r"2062-07-10, .* days after all others \(2020-07-10\).*--as-of 2062-07-10"
+    ):
+        believable_newest_date(landing, register)
+    assert newest_date(landing, register) == date(2062, 7, 10)
+    typo.rename(landing / "web_events" / "2020-07-10" / "b.csv")
+    (landing / "stock" / "2062-07-10").rmdir()
+    assert believable_newest_date(landing, register) == DAY
+
+
+def test_where_landing_was_emptied_the_register_tells_what_day_is_near(tmp_path: Path) -> None:
+    path = put(tmp_path / "landing", "web_events/2020-07-10/a.csv")
+    intake(tmp_path)
+    path.unlink()
+    put(tmp_path / "landing", "web_events/2020-07-11/a.csv")
+    assert believable_newest_date(tmp_path / "landing", tmp_path / REGISTER) == date(2020, 7, 11)
+    (tmp_path / "landing" / "web_events" / "2020-07-11").rename(tmp_path / "landing" / "web_events" / "2021-07-11")
+    with pytest.raises(ImplausibleDay):
+        believable_newest_date(tmp_path / "landing", tmp_path / REGISTER)
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_and_written_down_once(tmp_path: Path) -> None:
+    """Its sentence says which limit to raise; raising it must help, though the file is as it was."""
+    put(tmp_path / "landing", "web_events/2020-07-10/a.csv.gz", gzip.compress(HEADER + lines("a") * 1000))
+    for _ in range(3):
+        (delivery,) = intake(tmp_path, most_unpacked_bytes=1000).deliveries
+        assert delivery.status == "unreadable"
+    assert len(list((tmp_path / REGISTER).iterdir())) == 1
+    (delivery,) = intake(tmp_path).deliveries
+    assert (delivery.status, delivery.row_count) == ("loaded", 1000)
+    assert intake(tmp_path).new_files == ()

@@ -151,6 +151,22 @@ def test_several_stray_quotes_cost_a_line_each(read: Any) -> None:
     assert found.ids("event_id") == [(1, "a"), (3, "b"), (4, "c"), (6, "d")]
 
 
+@pytest.mark.parametrize("between", [[], ["x"], ["x", "y", "z"]])
+def test_two_stray_quotes_do_not_make_one_row_of_many(read: Any, between: list[str]) -> None:
+    """What stands between them is well quoted, has the right number of values, and swallows every row inside."""
+    opening = b'V1,one,"visit,2020-07-09T10:00:00Z\n'
+    closing = b'V1,two,visit",2020-07-09T10:00:00Z\n'
+    found = read(HEADER + lines("a") + opening + lines(*between) + closing + lines("b"))
+    assert [line for line, _ in found.refused] == [2, 3 + len(between)]
+    assert [value for _, value in found.ids("event_id")] == ["a", *between, "b"]
+
+
+def test_a_letter_of_several_lines_is_one_value(read: Any) -> None:
+    content = b'product_id,name,category,price\nP1,"Dear, all\n\nthree, commas, here\n",Home,3.00\nP2,Cup,Home,2.00\n'
+    found = read(content, "products")
+    assert found.ids("product_id") == [(1, "P1"), (2, "P2")]
+
+
 def test_too_few_and_too_many_values_cost_their_line(read: Any) -> None:
     found = read(
         HEADER + lines("a") + b"V1,short\n" + lines("b") + b"V1,long,visit,2020-07-09T10:00:00Z,5,6\n" + lines("c")

@@ -140,11 +140,39 @@ def find(landing: Path, until: date | None = None) -> tuple[list[Delivery], list
     return deliveries, strangers
 
 
+# No feed of a living shop rests so long that all rest: a day after such a gap is more likely mistyped than true.
+_LONGEST_GAP_DAYS = 45
+
+
+class ImplausibleDay(Exception):
+    """The newest day of delivery lies far from all others; the message says what to do."""
+
+
+def _days(landing: Path, register: Path) -> set[date]:
+    days = {delivery.delivered_on for delivery in find(landing)[0]}
+    return days or {delivery.delivered_on for delivery in read_register(register).values()}
+
+
 def newest_date(landing: Path, register: Path) -> date | None:
     """The newest day of delivery in landing; where landing is empty, that of the register; None where both are."""
-    days = [delivery.delivered_on for delivery in find(landing)[0]]
-    days = days or [delivery.delivered_on for delivery in read_register(register).values()]
-    return max(days, default=None)
+    return max(_days(landing, register), default=None)
+
+
+def believable_newest_date(landing: Path, register: Path) -> date | None:
+    """The same, for a run to judge everything at. Raises ImplausibleDay where a folder seems to be mistyped: in a night
+    of the year 2062 every customer has lapsed, and every period of retention is over.
+    """
+    newest = newest_date(landing, register)
+    if newest is None:
+        return None
+    known = _days(landing, register) | {delivery.delivered_on for delivery in read_register(register).values()}
+    before = max((day for day in known if day < newest), default=newest)
+    if (newest - before).days > _LONGEST_GAP_DAYS:
+        raise ImplausibleDay(
+            f"The newest delivery is of {newest}, {(newest - before).days} days after all others ({before}). If the "
+            f"name of its folder is wrong, rename it and run again; if it is right, run once with --as-of {newest}."
+        )
+    return newest
 
 
 def _from_json(text: str) -> Delivery:

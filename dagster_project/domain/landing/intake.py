@@ -82,9 +82,9 @@ def take_in(
 ) -> Intake:
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
-    A file whose size and time of change are those of the register is not read again; one whose content is known is
-    hashed and not parsed. The register is written every few hundred files, so that a killed run goes on where it was.
-    Cost grows with the new bytes.
+    A file whose size and time of change are those of the register is not read again, unless it was unreadable; one
+    whose content is known is hashed and not parsed. The register is written every few hundred files, so that a killed
+    run goes on where it was. Cost grows with the new bytes.
 
     ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
     counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
@@ -97,16 +97,19 @@ def take_in(
     raw.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left_over in raw.glob(".reading-*"):
         shutil.rmtree(left_over, ignore_errors=True)
+
+    def is_settled(delivery: Delivery) -> bool:
+        # What could not be read is tried again every night: a limit may have been raised, or the code be another.
+        return delivery.status != "unreadable" and _is_raw_there(raw, delivery)
+
     known = read_register(register)
-    by_content = {
-        (delivery.feed, delivery.sha256): delivery for delivery in known.values() if _is_raw_there(raw, delivery)
-    }
+    by_content = {(delivery.feed, delivery.sha256): delivery for delivery in known.values() if is_settled(delivery)}
     found, strangers = find(landing, as_of)
     new = [
         delivery
         for delivery in found
         if is_kept(delivery)
-        and not (is_unchanged(delivery, known.get(delivery.file)) and _is_raw_there(raw, known[delivery.file]))
+        and not (is_unchanged(delivery, known.get(delivery.file)) and is_settled(known[delivery.file]))
     ]
 
     def read(delivery: Delivery) -> Delivery:
@@ -130,7 +133,8 @@ def take_in(
             page = []
             for outcome in pool.map(read, new[start : start + _PAGE_FILES]):
                 if outcome.sha256:
-                    page.append(outcome)
+                    if outcome != known.get(outcome.file):
+                        page.append(outcome)
                 else:
                     withheld[outcome.file] = _beside_older_content(outcome, known.get(outcome.file))
                 done += 1

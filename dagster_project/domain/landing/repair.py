@@ -133,11 +133,20 @@ class _Copy:
                     self._keep_record([line])
                 continue
             self.waiting.append(line)
-            if opens and _width_of_record(self.waiting, self._delimiter) == self._column_count:
+            if opens and self._is_one_record(self.waiting):
                 self._keep_record(self.waiting)
                 self.waiting = []
             elif opens or len(self.waiting) > LONGEST_RECORD_LINES:
                 todo.extendleft(reversed(self._give_up_first()))
+
+    def _is_one_record(self, lines: list[bytes]) -> bool:
+        """Whether the lines are one row with line ends in a quoted value, and not several rows between stray quotes:
+        then a line between the first and the last, or each of them, would hold as many separators as a row has.
+        """
+        if _width_of_record(lines, self._delimiter) != self._column_count:
+            return False
+        are_rows = [line.count(self._delimiter.encode()) >= self._column_count - 1 for line in lines]
+        return self._column_count < 3 or not (any(are_rows[1:-1]) or all(are_rows))
 
     def _give_up_first(self) -> list[bytes]:
         first, *others = self.waiting

@@ -76,7 +76,9 @@ def _told_in_sentences() -> Iterator[None]:
         raise typer.Exit(1) from None
     except (duckdb.Error, OSError) as error:
         text = masked(str(error).splitlines()[0])
-        complaints.print(f"[red]{escape(text)} «cocanal doctor» says what state the home is in.[/red]", soft_wrap=True)
+        complaints.print(
+            f"[red]{escape(text.rstrip('.'))}. «cocanal doctor» says what state the home is in.[/red]", soft_wrap=True
+        )
         raise typer.Exit(1) from None
 
 

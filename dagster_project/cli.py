@@ -58,8 +58,11 @@ _Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's own lo
 @contextmanager
 def _told_in_sentences() -> Iterator[None]:
     """Errors that a person can mend end in a sentence and an exit code, never in a stack trace."""
+    import duckdb
+
     from dagster_project.domain.landing.deliveries import RawDamaged
     from dagster_project.domain.release import ReleaseError
+    from dagster_project.mishaps import masked
     from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable
     from dagster_project.transform import TransformError
 
@@ -70,6 +73,12 @@ def _told_in_sentences() -> Iterator[None]:
         raise typer.Exit(WRONG_USE) from None
     except (HomeIsBusy, HomeIsUnusable, RawDamaged, TransformError) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except (duckdb.Error, OSError) as error:
+        text = masked(str(error).splitlines()[0])
+        complaints.print(
+            f"[red]{escape(text.rstrip('.'))}. «cocanal doctor» says what state the home is in.[/red]", soft_wrap=True
+        )
         raise typer.Exit(1) from None
 
 

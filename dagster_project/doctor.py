@@ -19,6 +19,7 @@ from dagster_project.domain import release
 from dagster_project.domain.identity.model import read_model
 from dagster_project.domain.landing.deliveries import Delivery, RawDamaged, find, is_unchanged, read_register
 from dagster_project.domain.landing.intake import is_raw_damaged
+from dagster_project.domain.retention import is_kept
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
 from dagster_project.run_lock import is_locked
@@ -26,6 +27,7 @@ from dagster_project.settings import Settings, find_doubtful_settings
 
 State = Literal["ok", "note", "wrong"]
 _MOST_NAMED = 5
+_LONG_AGO = date(1900, 1, 1)
 _WRITTEN_SINCE_LONG = timedelta(days=1)
 _NAMES_OF_UNFINISHED = (".building-", ".discarded-", ".current-")
 
@@ -245,7 +247,7 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
             is_in_landing = any((settings.landing / file).is_file() for file in files)
             if not is_in_landing:
                 lost.append(shown)
-            elif path.exists():
+            elif path.is_file() and _is_parquet(path):
                 damaged.append(shown)
             else:
                 coming_back.append(shown)
@@ -266,7 +268,8 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
         yield Finding(
             "note",
             "raw",
-            f"{len(coming_back)} raw files are gone, landing has the deliveries: the next run reads them again.",
+            f"{len(coming_back)} raw files are gone or cut off; landing has the deliveries, and the next run reads "
+            "them again.",
         )
     if not (lost or damaged or coming_back):
         looked = "every value was read" if is_full else "beginning and end of each; --full reads every value"
@@ -274,10 +277,22 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
 
 
 def _register(settings: Settings) -> dict[str, Delivery] | None:
+    """The deliveries that have not been kept for long enough yet; None where the register cannot be read."""
     try:
-        return read_register(settings.register)
+        known = read_register(settings.register)
     except RawDamaged:
         return None
+    as_of = _as_of(settings)
+    return {file: one for file, one in known.items() if is_kept(one, as_of, settings.keep_raw_days)}
+
+
+def _as_of(settings: Settings) -> date:
+    """The day of the current release, at which periods are counted; without one every delivery still counts."""
+    try:
+        current = release.current_release(settings.home)
+        return date.fromisoformat(current.manifest()["as_of"]) if current else _LONG_AGO
+    except release.ReleaseError:
+        return _LONG_AGO
 
 
 def _unfinished(landing: Path, now: datetime) -> list[str]:
@@ -311,7 +326,10 @@ def _landing(settings: Settings, now: datetime) -> Iterator[Finding]:
             "finished file is renamed.",
         )
     known = _register(settings) or {}
-    found = [delivery for delivery in found if not delivery.message]  # the others were told of by the gate
+    as_of = _as_of(settings)
+    found = [
+        one for one in found if not one.message and is_kept(one, as_of, settings.keep_raw_days)
+    ]  # the others were told of by the gate
     new = [delivery for delivery in found if not is_unchanged(delivery, known.get(delivery.file))]
     current = release.current_release(settings.home)
     released = {entry["file"] for entry in current.manifest()["inputs"]} if current else set()

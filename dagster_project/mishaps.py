@@ -26,6 +26,11 @@ _LEAST_FREE = 16 * 2**20
 _LOST_TABLE = re.compile(r"catalog error|(table|view) with name \S+ does not exist", re.I)
 
 
+def masked(text: str) -> str:
+    """The text without what could be somebody's address or number: an engine's error may quote the value it met."""
+    return re.sub(r"[^\s@'\"]+@[^\s@'\"]+|\+?\d[\d .-]{7,}\d", "…", text)
+
+
 def free_bytes(settings: Settings) -> int:
     """The space that is free where the home lies."""
     place = settings.home

@@ -4,7 +4,6 @@ Not for presentation: ``cli`` prints. Not for the job itself: ``jobs`` and ``def
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from dagster_project.definitions import build_defs
 from dagster_project.domain import release
 from dagster_project.instance import find_storage_damage, open_instance, prepare_instance
 from dagster_project.jobs import NIGHTLY
-from dagster_project.mishaps import explain_mishap, find_lack_of_space
+from dagster_project.mishaps import explain_mishap, find_lack_of_space, masked
 from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable, hold_run_lock, release_run_lock
 from dagster_project.settings import Settings, SettingsError
 from dagster_project.transform import TransformError
@@ -44,11 +43,6 @@ class Night:
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.outcome]
-
-
-def masked(text: str) -> str:
-    """The text without what could be somebody's address or number: an engine's error may quote the value it met."""
-    return re.sub(r"[^\s@'\"]+@[^\s@'\"]+|\+?\d[\d .-]{7,}\d", "…", text)
 
 
 def _root_error(event: dg.DagsterEvent) -> tuple[str, str]:
@@ -176,7 +170,7 @@ def _failure(
 ) -> tuple[Outcome, tuple[str, ...]]:
     errors = [(event.step_key or "", *_root_error(event)) for event in failures]
     for _, kind, message in errors:
-        if kind in ("HomeIsBusy", "HomeIsUnusable"):
+        if kind in ("HomeIsBusy", "HomeIsUnusable", "RawDamaged"):
             return "failed", (message,)
         if kind in ("NothingDelivered", "SettingsError", "ReleaseError"):
             return "unusable", (message,)

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -512,13 +512,18 @@ def remembered_release(mark: Path) -> str | None:
     return mark.read_text(encoding="utf-8", errors="replace").strip() or None if mark.is_file() else None
 
 
-def find_damage(directory: Path, *, is_thorough: bool) -> list[str]:
-    """What is wrong with a release's folder, a phrase per file: absent, of another size, or (thorough) other bytes."""
+def find_damage(directory: Path, *, is_thorough: bool, only: Collection[str] | None = None) -> list[str]:
+    """What is wrong with a release's folder, a phrase per file: absent, of another size, or (thorough) other bytes.
+
+    ``only`` names the files that are looked at; default: all that the manifest names.
+    """
     if not _is_manifest_readable(directory):
         return [f"{MANIFEST} is {'unreadable' if (directory / MANIFEST).exists() else 'missing'}"]
     found = []
     for entry in _read_manifest(directory)["files"]:
         path = directory / entry["path"]
+        if only is not None and entry["path"] not in only:
+            continue
         if not path.is_file():
             found.append(f"{entry['path']} is missing")
         elif path.stat().st_size != entry["bytes"]:
@@ -575,7 +580,8 @@ def release_to_build_on(home: Path, known_id: str | None) -> Release | None:
         return None
     # The newest one holds the ledger of what was sent, wherever the pointer stands.
     for base in {current.release_id: current, **{r.release_id: r for r in list_releases(home)[-1:]}}.values():
-        damage = find_damage(base.directory, is_thorough=True)
+        # Of its other files nothing is read: somebody may have removed audiences that were sent.
+        damage = find_damage(base.directory, is_thorough=True, only=DATABASES.values())
         if damage:
             other = "previous" if base.is_current else current.release_id
             raise ReleaseError(
@@ -611,7 +617,7 @@ def rollback(home: Path, release_id: str) -> Release:
         if not older:
             raise ReleaseError("There is no release before the current one.")
         release_id = older[-1].release_id
-    damage = find_damage(_release(home, release_id).directory, is_thorough=False)
+    damage = find_damage(_release(home, release_id).directory, is_thorough=False, only=DATABASES.values())
     if damage:
         raise ReleaseError(f"The release {release_id} is damaged ({'; '.join(damage[:3])}): take another one.")
     _point(home, release_id)

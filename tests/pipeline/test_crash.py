@@ -313,4 +313,4 @@ def test_fifty_kills_cost_nothing_but_time(
         moments = moments[CHAIN:]
         kills += chain(chosen).kills
         runs += 1
-    print(f"\n{kills} kills in {runs} nights, {runs} recoveries, 0 differences")
+        print(f"\n{kills} kills, {runs} recoveries, 0 differences", end="", flush=True)

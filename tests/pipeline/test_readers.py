@@ -182,6 +182,7 @@ def test_readers_during_twenty_runs(
         if number % 5 == 4:
             release.rollback(home, "previous")
             readers.let_each_read()
+            print(f"\n{number + 1} runs", end="", flush=True)
     reads = readers.stop()
     seen = assert_no_error_and_no_mixture(reads, known)
     assert seen > LONG_RUNS // 2

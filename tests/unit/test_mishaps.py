@@ -18,7 +18,7 @@ from dagster_project.settings import Settings
         ),
         ("OperationalError: (sqlite3.OperationalError) database or disk is full", "The disk is full"),
         (
-            "OutOfMemoryException: Out of Memory Error: failed to offload data block of size 32.0 KiB. This limit was set "
+            "OutOfMemoryException: Out of Memory Error: failed to offload data block. This limit was set "
             "by the 'max_temp_directory_size' setting",
             "The disk is full",
         ),

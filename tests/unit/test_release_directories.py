@@ -442,16 +442,26 @@ def test_a_damaged_release_is_neither_built_on_nor_rolled_back_to(
 ) -> None:
     first = make(connection, tmp_path)
     second = make(connection, tmp_path, BUILT_AT + timedelta(days=1))
-    report = tmp_path / "releases" / first / "report" / "index.html"
-    report.write_text("<p>other</p>")
-    with pytest.raises(ReleaseError, match=r"report/index\.html has 12 bytes instead of 13"):
+    os.truncate(tmp_path / "releases" / first / "restricted.duckdb", 100)
+    with pytest.raises(ReleaseError, match=r"restricted\.duckdb has 100 bytes instead of"):
         release.rollback(tmp_path, "previous")
     assert read(tmp_path) == second
-    report = tmp_path / "releases" / second / "report" / "index.html"
-    report.write_text("<p>REPORT</p>")
-    assert release.find_damage(report.parents[1], is_thorough=False) == []
-    assert release.find_damage(report.parents[1], is_thorough=True) == [
-        "report/index.html holds other bytes than were published"
+    database = tmp_path / "releases" / second / "cocanal.duckdb"
+    database.chmod(0o600)
+    database.write_bytes(database.read_bytes()[:-1] + b"!")
+    assert release.find_damage(database.parent, is_thorough=False) == []
+    assert release.find_damage(database.parent, is_thorough=True) == [
+        "cocanal.duckdb holds other bytes than were published"
     ]
     with pytest.raises(ReleaseError, match=f"The release {second} is damaged"):
         release.release_to_build_on(tmp_path, second)
+
+
+def test_files_that_somebody_removed_after_they_were_sent_do_not_stop_the_next_night(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    first = make(connection, tmp_path)
+    (tmp_path / "releases" / first / "report" / "index.html").unlink()
+    found = release.release_to_build_on(tmp_path, first)
+    assert found is not None
+    assert release.find_damage(found.directory, is_thorough=False) == ["report/index.html is missing"]

@@ -434,7 +434,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
     """Walk a home's landing as far as a stage; yields the open warehouse. Audience files lie in ``audiences``."""
 
     @contextmanager
-    def walked(home: Path, as_of: date, until: str = AUDIENCE) -> Iterator[duckdb.DuckDBPyConnection]:
+    def walked(home: Path, as_of: date, until: str = AUDIENCE, **limits: int) -> Iterator[duckdb.DuckDBPyConnection]:
         settings = Settings(home=home, threads=1)
         intake = take_in(
             settings.landing,
@@ -444,6 +444,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
             connect=duckdb.connect,
             workers=1,
             progress=lambda done, of: None,
+            **limits,
         )
         with duckdb.connect(str(settings.warehouse)) as connection:
             connection.execute("set TimeZone = 'UTC'")

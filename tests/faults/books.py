@@ -15,7 +15,7 @@ from faults.truth import FeedTruth, Place, Row, Truth, comparable, ledger
 from dagster_project.domain.contract import Feed, feeds
 
 # What may stand in a sentence that says what to do.
-_ADVICE = re.compile(r"deliver|write|correct|must be|look for|ask for|send|counts as soon as")
+_ADVICE = re.compile(r"deliver|write|correct|must be|look for|ask for|send|rename|remove|counts as soon as")
 # Types whose standard form is not what was delivered; others must be read as they are.
 _STANDARDISED = {"email", "phone", "country", "postal_code", "key_value"}
 
@@ -67,8 +67,9 @@ class Books:
                 if word not in said:
                     self._complain(path, file.defect, f"«{word}» is not in what is said of it: «{said}»")
         for path, told in found.items():
-            if told["sha256"]:
-                self._complain(path, "", "this is no delivery, and was read")
+            # What lies there and is no file may be told, with what to do; nothing of it may be read.
+            if told["row_count"] or told["status"] != "unreadable" or not _ADVICE.search(told["message"]):
+                self._complain(path, "", f"this is no delivery, and was read, or not explained: «{told['message']}»")
 
     def _check_delivered(self, shape: Feed, fates: FeedTruth) -> None:
         places: list[Place] = list(fates)  # type: ignore[call-overload]

@@ -1,12 +1,14 @@
 """Everything that can be wrong with a delivery, each with what must be kept and what must be refused.
 
-One function per defect, which makes a shop deliver it. ``docs/reliability.md`` shows the list; how a shop writes its
-files is ``shop``, which row counts after all is worked out in ``truth``.
+One function per defect, which makes a shop deliver it. How a shop writes its files is ``shop``, which row counts after
+all is worked out in ``truth``. ``docs/reliability.md`` shows the list; after a change:
+``PYTHONPATH=tests .venv/bin/python -m faults.catalogue docs/reliability.md``.
 """
 
 import gzip
 import os
 import random
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,14 +17,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from faults.shop import DAYS, Shop, content, growth
 from faults.truth import PARIS, File, Row
 
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.landing.intake import take_in
 
 UNREADABLE = "unreadable_value"
+MOST_UNPACKED_BYTES = 1_000_000  # so that a bomb may be small
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,6 @@ class Defect:
 
 
 DEFECTS: list[Defect] = []
-
-
-def limit_archives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no archive unpack to more than a megabyte, so that a bomb may be small."""
-    monkeypatch.setitem(take_in.__kwdefaults__, "most_unpacked_bytes", 1 << 20)
 
 
 def _defect(name: str, *, kept: str, refused: str = "nothing", wrong: str | None = None) -> Callable[..., None]:
@@ -194,6 +190,19 @@ def _(shop: Shop) -> None:
 @_defect("lines whose header never comes", kept="nothing", refused="each line, as header_missing")
 def _(shop: Shop) -> None:
     shop.deliver(1, *(shop.line(header) for header in (shop.order(1), shop.ticket(1), shop.refund(1, None))))
+
+
+@_defect("a header that is taken back", kept="its lines, as long as it is there", refused="its lines, once it is gone")
+def _(shop: Shop) -> None:
+    ticket, other = shop.ticket(1), shop.ticket(1)
+    shop.file(1, "till_9.csv", [ticket, other])
+    shop.deliver(1, shop.line(ticket), shop.line(other))
+    shop.file(3, "till_9.csv", [other], day=1)
+
+
+@_defect("a refund whose order never came", kept="the refund, which counts")
+def _(shop: Shop) -> None:
+    shop.deliver(1, *shop.with_line(shop.refund(1, shop.order(1))))
 
 
 @_defect("a header without lines", kept="the header and its amount; it is flagged as out of balance")
@@ -387,6 +396,35 @@ def _(shop: Shop) -> None:
     shop.file(1, "wide.csv", [shop.ticket(1), shop.ticket(1)], extra={"cashier": "Aurore"}, words=("cashier",))
 
 
+@_defect("another feed's file", kept="nothing", refused="the file, with a sentence")
+def _(shop: Shop) -> None:
+    orders = content(File("shop_orders", DAYS[1], 1, "a.csv", [shop.order(1)]))
+    shop.file(
+        1,
+        "orders.csv",
+        [],
+        feed="shop_refunds",
+        damage=lambda _: orders,
+        statuses=("unreadable",),
+        words=("refund_id",),
+    )
+
+
+@_defect("a column twice", kept="nothing", refused="the file, with the column's name")
+def _(shop: Shop) -> None:
+    columns = (*feeds()["pos_tickets"].column_names, "total_amount")
+    shop.file(
+        1,
+        "twice.csv",
+        [],
+        feed="pos_tickets",
+        hidden=[shop.ticket(1)],
+        columns=columns,
+        statuses=("unreadable",),
+        words=("total_amount",),
+    )
+
+
 @_defect("no header row", kept="nothing", refused="the file, with a sentence")
 def _(shop: Shop) -> None:
     shop.file(
@@ -426,7 +464,7 @@ def _(shop: Shop) -> None:
             feed=row.feed,
             hidden=[row],
             statuses=("unreadable",),
-            words=("UTF-8",),
+            words=("UTF-16", "UTF-8"),
             damage=lambda whole, encoding=encoding: whole.decode(encoding).encode("utf-16"),
         )
 
@@ -440,6 +478,57 @@ def _(shop: Shop) -> None:
             [row, row.but(**{feeds()[row.feed].key[0]: shop.id("W")})],
             damage=lambda whole: b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"),
         )
+
+
+@_defect("blank lines", kept="every row, with the line that it has without them")
+def _(shop: Shop) -> None:
+    bad = replace(shop.order(1), line="O1,short", rules=("wrong_column_count",))
+    rows = [shop.order(1), shop.order(1), bad, shop.order(1)]
+    shop.file(1, "airy.csv", rows, damage=lambda whole: whole.replace(b"\n", b"\n\n\n"))
+
+
+@_defect("a byte of nought in a row", kept="the other rows", refused="the row")
+def _(shop: Shop) -> None:
+    bad = replace(shop.order(1), line="O1\0" + "," * (len(feeds()["shop_orders"].column_names) - 1))
+    bad = bad.refused("nul_byte", "mandatory_missing", UNREADABLE)
+    shop.file(1, "nought.csv", [shop.order(1), bad, shop.order(1)])
+
+
+@_defect("instants in other notations of ISO 8601", kept="every row")
+def _(shop: Shop) -> None:
+    for text in (
+        "2020-10-20T10:00:00Z",
+        "2020-10-20T12:00:00+02:00",
+        "2020-10-20T12:00:00+0200",
+        "2020-10-20 12:00:00+02",
+        "2020-10-20T10:00Z",
+        "2020-10-20T10:00:00.000000Z",
+        "2020-10-19T23:00:00-11:00",
+    ):
+        moment = datetime(2020, 10, 20, 10, tzinfo=UTC)
+        shop.deliver(1, shop.order(1, ordered_at=moment, updated_at=moment).written(ordered_at=text, updated_at=text))
+
+
+@_defect("what is no instant", kept="the other rows", refused="the row, with its column")
+def _(shop: Shop) -> None:
+    for text in (
+        "31/04/2020 10:00:00",
+        "22/10/20 10:00:00",
+        "22/10/2020 25:00:00",
+        "2020-10-22",
+        "0",
+        "10/22/2020 10:00:00",
+    ):
+        shop.deliver(1, shop.ticket(1).broken("sold_at", text, UNREADABLE, "out_of_bounds"))
+    for text in (
+        "2020-10-20T10:00:00",
+        "2020-02-30T10:00:00Z",
+        "20/10/2020 10:00:00",
+        "1603188000",
+        "now",
+        "0000-00-00",
+    ):
+        shop.deliver(1, shop.order(1).broken("ordered_at", text, UNREADABLE, "out_of_bounds"))
 
 
 @_defect("another delimiter", kept="nothing", refused="the file, with the delimiter that it must have")
@@ -735,7 +824,7 @@ FILE_NAMES = (
     "C:\\till.csv",
     "é💶 .csv",
     "=1+1.csv",
-    "<b>bold.csv.gz",
+    "<b>bold<br>.csv.gz",
     "*.parquet",
     "x" * 240 + ".csv",
 )
@@ -750,7 +839,22 @@ def _(shop: Shop) -> None:
         shop.file(1, name, [shop.ticket(1), shop.ticket(1)])
 
 
-@_defect("links, pipes and folders in landing", kept="nothing: they are not followed, and are told")
+@_defect(
+    "names of files that are no plain text", kept="nothing", refused="the file, which is told under a name that is"
+)
+def _(shop: Shop) -> None:
+    bytes_of_file = content(File("pos_tickets", DAYS[1], 1, "a.csv", [shop.ticket(1)]))
+
+    def write(landing: Path) -> None:
+        folder = landing / "pos_tickets" / DAYS[1].isoformat()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (b"two\nlines.csv", b"caf\xe9.csv", b"\x1b[31mred.csv"):
+            (Path(os.fsdecode(bytes(folder) + b"/" + name))).write_bytes(bytes_of_file)
+
+    shop.act(1, write)
+
+
+@_defect("symbolic links in landing", kept="nothing: a link is not followed, and is told")
 def _(shop: Shop) -> None:
     stolen = content(File("pos_tickets", DAYS[1], 1, "a.csv", [shop.ticket(1)]))
 
@@ -766,7 +870,6 @@ def _(shop: Shop) -> None:
         os.symlink(outside, landing / "pos_tickets" / "2020-10-20")
         os.symlink(outside.parent, landing / "web_events_too")
         os.mkfifo(folder / "pipe.csv")
-        (folder / "two\nlines.csv").write_bytes(stolen)
         (folder / "folder.csv").mkdir()
         (landing / "pos_tickets" / "yesterday").mkdir()
 
@@ -810,3 +913,21 @@ def _(shop: Shop) -> None:
     shop.deliver(1, *shop.with_line(order))
     for number, text in enumerate(("999999999999999999", "-999999999999999999"), start=2):
         shop.deliver(1, shop.line(order, number).broken("quantity", text, UNREADABLE, "out_of_bounds"))
+
+
+MARKS = ("<!-- defects -->", "<!-- end of defects -->")
+
+
+def page_with_list(text: str) -> str:
+    """The text of a page with the list of all defects between its marks."""
+    rows = [
+        f"| {defect.name}{' (*)' if defect.wrong else ''} | {defect.kept} | {defect.refused} |" for defect in DEFECTS
+    ]
+    table = "\n".join(["| what is delivered | what is kept | what is refused |", "|---|---|---|", *rows])
+    before, _, rest = text.partition(MARKS[0])
+    return f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(page_with_list(page.read_text(encoding="utf-8")), encoding="utf-8")

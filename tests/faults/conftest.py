@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from faults.catalogue import MOST_UNPACKED_BYTES
 from faults.shop import DAYS
 
 LEDGER = ("transactions", "transaction_lines", "reconciliation")
@@ -22,7 +23,7 @@ def kept(walk: Any, compiled_models: Any) -> Callable[..., Any]:
 
     @contextmanager
     def walked(home: Path, night: int) -> Iterator[duckdb.DuckDBPyConnection]:
-        with walk(home, DAYS[night], until="staging") as connection:
+        with walk(home, DAYS[night], until="staging", most_unpacked_bytes=MOST_UNPACKED_BYTES) as connection:
             connection.execute(
                 """
                 create or replace table identity.account_links (

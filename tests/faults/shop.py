@@ -102,8 +102,8 @@ def let_grow(monkeypatch: pytest.MonkeyPatch, landing: Path, files: Iterable[Fil
     waiting = {landing / file.path: growth(file) for file in files if file.growing}
     read_file = intake.read_file
 
-    def read_and_append(connection: Any, found: Any, path: Path, *others: Any, **more: Any) -> Any:
-        outcome = read_file(connection, found, path, *others, **more)
+    def read_and_append(connection: Any, found: Any, path: Path, *others: Any, **named: Any) -> Any:
+        outcome = read_file(connection, found, path, *others, **named)
         if path in waiting:
             with path.open("ab") as out:
                 out.write(waiting.pop(path))
@@ -150,10 +150,6 @@ class Shop:
     def act(self, night: int, happen: Callable[[Path], None]) -> None:
         """Do something else in the landing folder."""
         self._acts.append((night, happen))
-        self._note(night)
-
-    def look(self, night: int) -> None:
-        """There is something to be seen on that night, though nothing may come."""
         self._note(night)
 
     def _note(self, *nights: int) -> None:
@@ -288,10 +284,11 @@ class Shop:
         plain = {"product_id": product_id, "name": f"Thing {product_id}", "category": "Things"}
         return Row("products", {**plain, "price": Decimal("9.90"), **values})
 
-    def open(self) -> None:
-        """What a defect needs around it: shops and products, and good rows beside the bad ones on each night."""
+    def surround(self) -> None:
+        """Give the defect what it needs around it: shops and products, and good rows beside the bad ones."""
+        nights = self.nights
         self.announce(0, *(self.store(f"S{n}") for n in (1, 2)), *(self.product(f"P{n}") for n in range(1, 9)))
-        for night in range(len(DAYS)):
+        for night in nights:
             order = self.order(night)
             refund = self.refund(night, order)
             self.deliver(
@@ -300,4 +297,4 @@ class Shop:
                 self.customer(night),
                 self.event(night),
             )
-        self._nights.clear()
+        self._nights = set(nights)

@@ -90,7 +90,7 @@ def _why_it_cannot_be_read(entry: os.DirEntry[str]) -> str:
     if entry.is_dir():
         return "it is a folder; deliver the files in it"
     if not entry.is_file():
-        return "it is not a file"
+        return "it is not a file; remove it, and deliver the file itself"
     return "" if entry.name.endswith(SUFFIXES) else "its name must end in small letters; rename it"
 
 

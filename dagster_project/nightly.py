@@ -45,14 +45,27 @@ class Night:
         return EXIT_CODES[self.outcome]
 
 
+# Errors whose message is a sentence for people already, with dates and paths in it: nothing behind them says more.
+_SENTENCES: dict[str, Outcome] = {
+    "HomeIsBusy": "failed",
+    "HomeIsUnusable": "failed",
+    "ImplausibleDay": "unusable",
+    "NothingDelivered": "unusable",
+    "RawDamaged": "failed",
+    "ReleaseError": "unusable",
+    "SettingsError": "unusable",
+}
+
+
 def _root_error(event: dg.DagsterEvent) -> tuple[str, str]:
-    """The class and the first line of the error that a step ended with."""
+    """The class and the message of the error that a step ended with: the first that is a sentence, or the last."""
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
+    while error is not None and error.cause is not None and error.cls_name not in _SENTENCES:
         error = error.cause
     if error is None:
         return "", ""
-    return error.cls_name or "", masked(error.message.split(": ", 1)[-1].strip())
+    message = error.message.split(": ", 1)[-1].strip()
+    return error.cls_name or "", message if error.cls_name in _SENTENCES else masked(message)
 
 
 def _findings(warehouse: Warehouse) -> tuple[str, ...]:
@@ -170,10 +183,8 @@ def _failure(
 ) -> tuple[Outcome, tuple[str, ...]]:
     errors = [(event.step_key or "", *_root_error(event)) for event in failures]
     for _, kind, message in errors:
-        if kind in ("HomeIsBusy", "HomeIsUnusable", "RawDamaged"):
-            return "failed", (message,)
-        if kind in ("NothingDelivered", "SettingsError", "ReleaseError"):
-            return "unusable", (message,)
+        if kind in _SENTENCES:
+            return _SENTENCES[kind], (message,)
         if kind == "PromiseBroken":
             return "stopped", (message,)
     mishaps = [explain_mishap(f"{kind}: {message}", settings) for _, kind, message in errors]

@@ -588,3 +588,12 @@ def test_raw_is_for_the_owner_alone_whatever_the_umask(read: Any, tmp_path: Path
 def test_a_message_holds_no_value_of_the_file(read: Any) -> None:
     found = read(b'event_id,event\na,camille@mail.example\n"b,paul@mail.example\n\xff,x\n')
     assert not re.search("@", found.delivery.message + found.delivery.unknown_columns)
+
+
+def test_names_of_columns_can_forge_no_line_and_fill_no_log(read: Any) -> None:
+    odd = ["x\x1b[31m", "y\u202e", "z" * 500, *(f"c{n:03d}" for n in range(100))]
+    found = read((",".join(["event_id", *odd]) + "\na" + ",1" * len(odd) + "\n").encode())
+    assert found.ids("event_id") == [(1, "a")]
+    assert found.delivery.unknown_columns.isprintable()
+    assert len(found.delivery.unknown_columns) < 2_000
+    assert found.delivery.unknown_columns.endswith("and 73 more")

@@ -213,7 +213,8 @@ def add_to_register(register: Path, deliveries: Iterable[Delivery]) -> None:
         out.flush()
         os.fsync(out.fileno())
     unfinished.replace(page)
-    sync_folder(register)
+    for folder in (register, register.parent):
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

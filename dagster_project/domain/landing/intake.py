@@ -20,6 +20,7 @@ from dagster_project.domain.landing.deliveries import (
     find,
     is_unchanged,
     read_register,
+    sync_folder,
 )
 from dagster_project.domain.landing.reader import MOST_UNPACKED_BYTES, read_file
 
@@ -139,6 +140,8 @@ def take_in(
                     withheld[outcome.file] = _beside_older_content(outcome, known.get(outcome.file))
                 done += 1
                 progress(done, len(new))
+            for folder in sorted({raw / delivery.feed for delivery in page}):
+                sync_folder(folder)  # before the register names what lies there
             add_to_register(register, page)
             known.update({delivery.file: delivery for delivery in page})
     known.update(withheld)

@@ -28,7 +28,7 @@ from dagster_project.domain.landing.content import (
     look_at_lines,
     unpacked,
 )
-from dagster_project.domain.landing.deliveries import Delivery, as_read, sync_folder
+from dagster_project.domain.landing.deliveries import Delivery, as_read, shown
 from dagster_project.domain.landing.repair import Repair, write_readable_copy
 
 RULE_OF_ERROR = {
@@ -43,6 +43,7 @@ RULE_OF_ERROR = {
 }
 # A gz of a night's tickets unpacks to some GB at the very most; beyond that it is a bomb.
 MOST_UNPACKED_BYTES = 16 * 10**9
+_MOST_NAMES, _MOST_NAME_LETTERS = 30, 60
 # A file that was cut off looks like this, and so does one of many a tool.
 OPEN_END = "the last row has no line end; if the file was cut off, that row is not whole"
 _WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
@@ -424,6 +425,12 @@ def _write_parquet(
     return count, rejected, tuple(types), nested
 
 
+def _told_names(names: list[str]) -> str:
+    """Names that a supplier chose, as they may be logged: on one line, and not without end."""
+    told = [shown(name)[:_MOST_NAME_LETTERS] for name in names[:_MOST_NAMES]]
+    return ", ".join(told) + (f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+
+
 def _read_copy(
     connection: duckdb.DuckDBPyConnection, copy: Copy, feed: Feed, unfinished: Path, most: int
 ) -> dict[str, str | int]:
@@ -459,7 +466,7 @@ def _read_copy(
         "status": "empty" if status == "loaded" and not row_count else status,
         "row_count": row_count,
         "rejected_row_count": rejected,
-        "unknown_columns": ", ".join(sorted(set(names) - set(feed.column_names) - {""})),
+        "unknown_columns": _told_names(sorted(set(names) - set(feed.column_names) - {""})),
         "missing_columns": ", ".join(name for name in feed.column_names if name not in names),
         "message": "; ".join(told),
     }
@@ -504,5 +511,4 @@ def read_file(
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.replace(folder / f"{copy.sha256}.parquet")
-            sync_folder(folder)
     return replace(found, **said)  # type: ignore[arg-type]

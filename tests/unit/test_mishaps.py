@@ -39,7 +39,6 @@ from dagster_project.settings import Settings
             "«cocanal doctor --full»",
         ),
         ("DatabaseError: (sqlite3.DatabaseError) file is not a database", "Dagster's storage"),
-        ("CatalogException: Catalog Error: Table with name builds does not exist!", "run again"),
     ],
 )
 def test_a_mishap_is_said_with_what_to_do(text: str, words: str, tmp_path: Path) -> None:

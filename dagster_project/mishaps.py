@@ -23,7 +23,6 @@ _DAMAGED = re.compile(
 )
 _DAGSTER_STORAGE = re.compile(r"file is not a database|disk image is malformed|sqlite3?\.|no such table", re.I)
 _LEAST_FREE = 16 * 2**20
-_LOST_TABLE = re.compile(r"catalog error|(table|view) with name \S+ does not exist", re.I)
 
 
 def masked(text: str) -> str:
@@ -94,9 +93,14 @@ def explain_mishap(text: str, settings: Settings) -> str | None:
             f"A database of the release {release.group(1)} cannot be read: «cocanal doctor --full» says which files of "
             "which release are whole. Put it back from the backup, or «cocanal release rollback previous»."
         )
-    if _DAMAGED.search(text) or _LOST_TABLE.search(text):
-        return (
-            f"The working database {settings.warehouse} was damaged or taken away while the run worked: run again, it "
-            "is built anew. If it happens twice, look at the disk."
-        )
+    if _DAMAGED.search(text):
+        return say_lost_warehouse(settings)
     return None
+
+
+def say_lost_warehouse(settings: Settings) -> str:
+    """The sentence for a working database that a run lost under its hands."""
+    return (
+        f"The working database {settings.warehouse} was damaged or taken away while the run worked: run again, it is "
+        "built anew. If it happens twice, look at the disk."
+    )

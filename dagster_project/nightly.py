@@ -12,14 +12,16 @@ from datetime import date
 from typing import Literal
 
 import dagster as dg
+import duckdb
 
 from dagster_project.definitions import build_defs
 from dagster_project.domain import release
 from dagster_project.instance import find_storage_damage, open_instance, prepare_instance
 from dagster_project.jobs import NIGHTLY
-from dagster_project.mishaps import explain_mishap, find_lack_of_space, masked
+from dagster_project.mishaps import explain_mishap, find_lack_of_space, masked, say_lost_warehouse
 from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable, hold_run_lock, release_run_lock
 from dagster_project.settings import Settings, SettingsError
+from dagster_project.stages import LANDING
 from dagster_project.transform import TransformError
 from dagster_project.warehouse import Warehouse
 
@@ -78,6 +80,17 @@ def _findings(warehouse: Warehouse) -> tuple[str, ...]:
             """
         ).fetchall()
     return tuple(sentence for (sentence,) in rows)
+
+
+def _is_lost(warehouse: Warehouse) -> bool:
+    """Whether the working database is no longer the one that landing opened the build in."""
+    try:
+        with warehouse.session("findings") as connection:
+            return not connection.execute(
+                "select 1 from duckdb_tables() where schema_name = 'landing' and table_name = 'builds'"
+            ).fetchall()
+    except duckdb.Error:
+        return True
 
 
 def run_night(
@@ -188,6 +201,8 @@ def _failure(
         if kind == "PromiseBroken":
             return "stopped", (message,)
     mishaps = [explain_mishap(f"{kind}: {message}", settings) for _, kind, message in errors]
+    if not any(mishaps) and any(step != LANDING for step, _, _ in errors) and _is_lost(warehouse):
+        return "failed", (say_lost_warehouse(settings),)
     if any(step.endswith("_gate") for step, _, _ in errors) and not any(mishaps):
         findings = _findings(warehouse)
         if findings:

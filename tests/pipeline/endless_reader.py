@@ -88,7 +88,7 @@ def main() -> None:
             reads += 1
             notes.write(json.dumps(note) + "\n")
             notes.flush()
-            time.sleep(0.02)
+            time.sleep(0.15)
 
 
 os.nice(5)

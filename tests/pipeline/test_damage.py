@@ -153,6 +153,25 @@ def test_a_run_of_dagster_that_waited_in_vain_says_who_works_and_touches_nothing
     assert settings.warehouse.stat() == warehouse
 
 
+def test_a_warehouse_that_is_taken_away_while_the_run_works_costs_that_run_only(
+    home: Path,
+    instance: dg.DagsterInstance,
+    supplier: Any,
+    retailer: Any,
+    run_in: Any,
+    settings_of: Any,
+    broken_into: Any,
+    published: Any,
+) -> None:
+    deliver_tonight(home, supplier, retailer)
+    before = published(home)
+    warehouse = broken_into(settings_of(home), "landing gate", lambda _: (home / "warehouse.duckdb").unlink())
+    night = run_in(home, warehouse=warehouse)
+    assert (night.outcome, night.exit_code) == ("failed", 1)
+    assert "run again, it is built anew" in " ".join(night.sentences)
+    assert published(home) == before
+
+
 def test_a_rebuild_gives_the_tables_of_the_release_that_it_replaces(
     home: Path,
     base_home: Path,

@@ -25,6 +25,7 @@ from rich.table import Table
 from dagster_project.demo import DemoPlan, generate
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.landing.reader import read_header
+from dagster_project.domain.sql_literal import literal
 from dagster_project.settings import load_settings
 
 console = Console(highlight=False)
@@ -48,15 +49,15 @@ def write_floor(landing: Path, until: date, threads: int, target: Path) -> int:
                 continue
             if path.name.endswith((".part", ".tmp")):
                 continue
-            quoted = str(path).replace("'", "''")
-            source = f"read_parquet('{quoted}')"
+            quoted = literal(path)
+            source = f"read_parquet({quoted})"
             if path.suffix != ".parquet":
                 header = read_header(path, feeds()[path.parent.parent.name])
                 if header is None:
                     continue
                 columns = ", ".join(f"'c{position}': 'varchar'" for position in range(len(header.names)))
                 source = (
-                    f"read_csv('{quoted}', auto_detect = false, header = true, columns = {{{columns}}}, "
+                    f"read_csv({quoted}, auto_detect = false, header = true, columns = {{{columns}}}, "
                     f"delim = '{header.delimiter}', quote = '\"', escape = '\"', ignore_errors = true, "
                     f"encoding = '{'latin-1' if header.is_latin else 'utf-8'}', strict_mode = false)"
                 )

@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
+from dagster_project.domain.sql_literal import literal
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -163,8 +165,7 @@ def _desk(home: Path | None) -> Iterator[_Desk]:
                 tempfile.TemporaryDirectory(dir=settings.home, prefix=".decisions-") as scratch,
             ):
                 for readers, file in DATABASES.items():
-                    path = str(current.directory / file).replace("'", "''")
-                    connection.execute(f"attach '{path}' as {readers} (read_only)")
+                    connection.execute(f"attach {literal(current.directory / file)} as {readers} (read_only)")
                 delivered = delivered_decisions(
                     connection,
                     landing=settings.landing,

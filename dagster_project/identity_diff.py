@@ -22,6 +22,7 @@ from dagster_project import transform
 from dagster_project.domain import release
 from dagster_project.domain.identity import Model, Policy, read_model, read_policy, resolve
 from dagster_project.domain.identity.differences import Differences, differences
+from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import HomeIsBusy, hold_run_lock, is_locked, release_run_lock
 from dagster_project.settings import Settings, SettingsError, environment_of_run
 from dagster_project.stages import ACCOUNT, AUDIENCE, IDENTITY, SEGMENT
@@ -111,7 +112,7 @@ def dry_run(
             broken += _build(aside, stage, warehouse)
             done(stage)
         with warehouse.session("differences") as connection:
-            connection.execute(f"attach '{_text(analysts)}' as last_release (read_only)")
+            connection.execute(f"attach {literal(analysts)} as last_release (read_only)")
             released = _released_model(connection)
             ((here,),) = connection.execute("select current_database()").fetchall()
             found = differences(connection, before="last_release", after=here, run_id=_RUN_ID)
@@ -258,7 +259,3 @@ def _build(aside: Settings, stage: str, warehouse: Warehouse) -> list[str]:
         if result.status in ("fail", "error"):
             broken.append(f"The test {name} of {stage} would fail for {result.failure_count} rows.")
     return broken
-
-
-def _text(path: Path) -> str:
-    return str(path).replace("'", "''")

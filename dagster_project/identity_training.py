@@ -31,6 +31,7 @@ from dagster_project.domain.identity.training import (
     train_from_pairs,
     write_model_file,
 )
+from dagster_project.domain.sql_literal import literal
 from dagster_project.identity_diff import copy_home, home_aside
 from dagster_project.run_lock import hold_run_lock, is_locked, release_run_lock
 from dagster_project.settings import Settings
@@ -188,12 +189,12 @@ def _resolve_both(
     now = resolve(connection, as_of=as_of, run_id="before", previous=None, model=before, policy=policy)
     judged = [_evaluated(connection, truth)] if truth else []
     previous = scratch / "before.duckdb"
-    connection.execute(f"attach '{_text(previous)}' as earlier; create schema earlier.identity")
+    connection.execute(f"attach {literal(previous)} as earlier; create schema earlier.identity")
     for table in ("account_links", "anchors", "account_redirects", "account_events"):
         connection.execute(f"create table earlier.identity.{table} as select * from identity.{table}")
     connection.execute("detach earlier")
     changes = resolve(connection, as_of=as_of, run_id="after", previous=previous, model=after, policy=policy)
-    connection.execute(f"attach '{_text(previous)}' as earlier (read_only)")
+    connection.execute(f"attach {literal(previous)} as earlier (read_only)")
     ((moved,),) = connection.execute(
         """
         select count(*)
@@ -213,15 +214,11 @@ def _evaluated(connection: duckdb.DuckDBPyConnection, truth: Path) -> Evaluation
         return evaluate(
             connection,
             links="identity.account_links",
-            truth=f"select * from read_csv('{_text(truth)}', header = true, all_varchar = true)",
-            transactions=f"select * from read_csv('{_text(beside)}', header = true, all_varchar = true)"
+            truth=f"select * from read_csv({literal(truth)}, header = true, all_varchar = true)",
+            transactions=f"select * from read_csv({literal(beside)}, header = true, all_varchar = true)"
             if beside.is_file()
             else None,
         )
     except duckdb.Error:
         # What DuckDB says about a broken file quotes it.
         raise EvaluationError(f"{truth} or {beside.name} beside it cannot be read as CSV with a header.") from None
-
-
-def _text(path: Path) -> str:
-    return str(path).replace("'", "''")

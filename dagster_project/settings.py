@@ -100,7 +100,10 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        home = value.expanduser().absolute()
+        if set(str(home)) & set("*?["):
+            raise ValueError("the path must not hold *, ? or [, which stand for other files where files are read")
+        return home
 
     @field_validator(
         "keep_raw_days",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import HomeIsUnusable, run_lock
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
@@ -80,7 +81,7 @@ class Warehouse:
 
     def _spill_into_the_home(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._settings.spill.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection.execute("set temp_directory = '" + str(self._settings.spill).replace("'", "''") + "'")
+        connection.execute(f"set temp_directory = {literal(self._settings.spill)}")
 
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from dagster_project.accuracy.report import BEGIN, Measured, OnFile, file_table, retailer_tables, write_between_marks
 from dagster_project.domain.identity.evaluation import Evaluation, evaluate
+from dagster_project.domain.sql_literal import literal
 from dagster_project.settings import load_settings
 from dagster_project.warehouse import Warehouse
 
@@ -59,7 +60,7 @@ def measure_retailer(asked: Asked) -> dict[str, Measured]:
 def _judged(home: Path, links: Path, peak_mib: float) -> Measured:
     """The links at the threshold at which pairs of web accounts and cards have the best F1."""
     with _warehouse(home).scratch() as connection:
-        connection.execute(f"create table every_link as select * from read_parquet({_quoted(links)})")
+        connection.execute(f"create table every_link as select * from read_parquet({literal(links)})")
         rounds = connection.execute(
             "select threshold, any_value(seconds) from every_link group by threshold order by threshold"
         ).fetchall()
@@ -78,7 +79,7 @@ def _f1_of_people(measured: Measured) -> float:
 def _evaluated(connection: DuckDBPyConnection, home: Path, threshold: float | None) -> Evaluation:
     chosen = "null" if threshold is None else repr(threshold)
     records, transactions = (
-        f"select * from read_csv({_quoted(home / 'truth' / name)}, header = true, all_varchar = true)"
+        f"select * from read_csv({literal(home / 'truth' / name)}, header = true, all_varchar = true)"
         for name in ("records.csv", "transactions.csv")
     )
     return evaluate(
@@ -164,16 +165,12 @@ def _run_method(name: str, home: Path, seed: int) -> None:
 
     with _warehouse(home).session(name) as connection:
         METHODS[name](connection, seed)
-        connection.execute(f"copy links to {_quoted(home / 'links.parquet')} (format parquet)")
+        connection.execute(f"copy links to {literal(home / 'links.parquet')} (format parquet)")
 
 
 def _warehouse(home: Path) -> Warehouse:
     """Every database of the benchmark has the threads and the memory limit that this environment gives a run."""
     return Warehouse(load_settings(home=home))
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _tell_peak() -> None:

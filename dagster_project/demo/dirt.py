@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from dagster_project.demo import seasons, spelling
+from dagster_project.domain.sql_literal import literals
 
 # How an e-mail is typed (shares of e-mails; `_WEB` by the person, `_CARD` on a paper form, `_RECEIPT` at the till).
 EMAIL_UPPER, EMAIL_SPACES = 0.06, 0.02
@@ -76,7 +77,7 @@ def drawn_cases(draw: str, choices: Sequence[tuple[float, str]], otherwise: str)
 
 def one_of(values: Sequence[str], draw: str) -> str:
     """SQL that picks one of a few texts by a number between 0 and 1."""
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    quoted = literals(values)
     return f"[{quoted}][1 + floor({draw} * {len(values)})::integer]"
 
 

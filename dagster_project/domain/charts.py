@@ -128,7 +128,7 @@ def _fates(rows: Rows) -> Any:
         .encode(
             y=alt.Y("feed:N", sort=None, title=None, axis=alt.Axis(ticks=False, minExtent=150)),
             x=alt.X("row_share:Q", title=None, axis=alt.Axis(format="~%", tickCount=5, grid=True)),
-            color=_colour("fate", _FATES, (_FIRST, _PALE, _SECOND, _OTHERS[0])),
+            color=_colour("fate", _FATES, (_FIRST, _PALE, _SECOND, _OTHERS[1])),
         )
     )
     return _in_order(chart, "fate", _FATES)

@@ -6,6 +6,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from dagster_project.domain.sql_literal import literal
+
 # A share of nothing would make the index infinite; half a permille is below what a segment is ever judged by.
 _LEAST_SHARE = 0.0005
 _SHARES = """
@@ -36,7 +38,7 @@ def write_drift(connection: duckdb.DuckDBPyConnection, previous: Path | None) ->
     now = connection.execute(_SHARES.format(source="segment")).df()
     before = now.iloc[:0]
     if previous is not None:
-        connection.execute("attach '" + str(previous).replace("'", "''") + "' as last_release (read_only)")
+        connection.execute(f"attach {literal(previous)} as last_release (read_only)")
         try:
             before = connection.execute(_SHARES.format(source="last_release.segment")).df()
         finally:

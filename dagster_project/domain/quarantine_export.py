@@ -13,6 +13,7 @@ import duckdb
 
 from dagster_project.domain.activation import define_macros
 from dagster_project.domain.contract import Feed
+from dagster_project.domain.sql_literal import literal, literals
 
 _CHUNK_CHARACTERS = 1 << 20
 
@@ -30,14 +31,10 @@ class Wanted:
     file: str | None = None
 
 
-def _literal(text: str | Path) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
-
-
 def _refused(wanted: Wanted) -> str:
-    where = [f"quarantine.feed = {_literal(wanted.feed.name)}"]
-    where += [f"quarantine.rule = {_literal(wanted.rule)}"] if wanted.rule else []
-    where += [f"quarantine.file = {_literal(wanted.file)}"] if wanted.file else []
+    where = [f"quarantine.feed = {literal(wanted.feed.name)}"]
+    where += [f"quarantine.rule = {literal(wanted.rule)}"] if wanted.rule else []
+    where += [f"quarantine.file = {literal(wanted.file)}"] if wanted.file else []
     return f"""
         select quarantine.file, files.sha256, quarantine.line, quarantine.rule, quarantine.message
         from staging.quarantine as quarantine
@@ -76,10 +73,10 @@ def export(connection: duckdb.DuckDBPyConnection, raw: Path, wanted: Wanted, tar
                     refused.rule as quarantine_rule, refused.message as quarantine_message,
                     neutral_text(rows._text) as quarantine_text
                 from refused
-                join read_parquet([{", ".join(map(_literal, paths))}], filename = true) as rows
+                join read_parquet([{literals(paths)}], filename = true) as rows
                     on refused.sha256 = parse_filename(rows.filename, true) and refused.line = rows.line
                 order by refused.file, refused.line
-            ) to {_literal(unfinished)} (format csv, header true, delimiter '{delimiter}')
+            ) to {literal(unfinished)} (format csv, header true, delimiter '{delimiter}')
             """
         )
         unfinished.chmod(0o600)

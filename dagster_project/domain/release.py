@@ -27,6 +27,7 @@ from typing import Any, Literal
 import duckdb
 
 from dagster_project.domain.activation import audience_destinations
+from dagster_project.domain.sql_literal import literal
 
 Readers = Literal["analysts", "restricted"]
 
@@ -238,7 +239,7 @@ def _write_database(
         left_over.unlink(missing_ok=True)
     selects = {table.qualified_name: _select(connection, table) for table in tables}
     row_counts = {}
-    connection.execute(f"attach '{_literal(str(path))}' as published (storage_version '{_STORAGE_VERSION}')")
+    connection.execute(f"attach {literal(path)} as published (storage_version '{_STORAGE_VERSION}')")
     try:
         connection.execute("begin")
         for schema in sorted({table.schema for table in tables}):
@@ -247,9 +248,9 @@ def _write_database(
             target = f'published."{table.schema}"."{table.name}"'
             ((count,),) = connection.execute(f"create table {target} as {selects[table.qualified_name]}").fetchall()
             row_counts[table.qualified_name] = int(count)
-            connection.execute(f"comment on table {target} is '{_literal(table.comment)}'")
+            connection.execute(f"comment on table {target} is {literal(table.comment)}")
             for column, comment in table.columns.items():
-                connection.execute(f"comment on column {target}.\"{column}\" is '{_literal(comment)}'")
+                connection.execute(f'comment on column {target}."{column}" is {literal(comment)}')
         connection.execute("commit")
         connection.execute("checkpoint published")
     except BaseException:
@@ -406,7 +407,7 @@ def verify(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[Verif
 
 def _row_counts(connection: duckdb.DuckDBPyConnection, database: Path, tables: Sequence[str]) -> dict[str, str]:
     try:
-        connection.execute(f"attach '{_literal(str(database))}' as verified (read_only)")
+        connection.execute(f"attach {literal(database)} as verified (read_only)")
     except duckdb.Error:
         return {}
     try:
@@ -704,7 +705,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _literal(text: str) -> str:
-    return text.replace("'", "''")

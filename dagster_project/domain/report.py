@@ -17,6 +17,7 @@ import duckdb
 import jinja2
 
 from dagster_project.domain.release import DATABASES
+from dagster_project.domain.sql_literal import literal
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _NARROW_SPACE = "\u202f"
@@ -230,8 +231,7 @@ def write_report(connection: duckdb.DuckDBPyConnection, directory: Path, *, curr
 
     Any connection will do: the released database is attached to it, read-only, and detached again.
     """
-    database = str(directory / DATABASES["analysts"]).replace("'", "''")
-    connection.execute(f"attach '{database}' as reported (read_only)")
+    connection.execute(f"attach {literal(directory / DATABASES['analysts'])} as reported (read_only)")
     # A cursor of its own, so that the caller's connection keeps its default database.
     cursor = connection.cursor()
     try:

@@ -31,6 +31,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.domain.contract import feeds
+from dagster_project.domain.sql_literal import literal
 from dagster_project.settings import SettingsError
 
 FILE_NAME = "online_retail.csv"
@@ -47,10 +48,6 @@ _COLUMNS = {
     "customer_id": ("customer id", "customerid"),
     "country": ("country",),
 }
-
-
-def _sql(text: str | Path) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def _found_files(given: list[Path]) -> list[Path]:
@@ -76,9 +73,9 @@ def _read(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
     selects = []
     for number, file in enumerate(files):
         source = (
-            f"read_parquet({_sql(file)})"
+            f"read_parquet({literal(file)})"
             if file.suffix == ".parquet"
-            else f"read_csv({_sql(file)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
+            else f"read_csv({literal(file)}, all_varchar = true, header = true, delim = ',', quote = '\"')"
         )
         try:
             described = connection.execute(f"describe select * from {source}").fetchall()
@@ -344,7 +341,7 @@ def _deliver(connection: duckdb.DuckDBPyConnection, landing: Path) -> Iterator[s
                 f"""
                 copy (
                     select {", ".join(columns)} from sorted_{name} where delivered_on = '{day}' order by {order}
-                ) to {_sql(unfinished)} (format csv, header true, delimiter ',')
+                ) to {literal(unfinished)} (format csv, header true, delimiter ',')
                 """
             )
             unfinished.replace(folder / FILE_NAME)

@@ -13,6 +13,7 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
+from dagster_project.domain.sql_literal import literal
 from dagster_project.quality.statements import Judgement, Statement, Suite
 from dagster_project.warehouse import Warehouse
 
@@ -239,7 +240,7 @@ def gate_check(
         began = datetime.now(UTC)
         with warehouse.session(f"{shape.stage} gate") as connection:
             if (database := previous()) is not None:
-                connection.execute("attach '" + str(database).replace("'", "''") + "' as previous (read_only)")
+                connection.execute(f"attach {literal(database)} as previous (read_only)")
             if prepare is not None:
                 prepare(connection)
             judgements = judge(connection, suite_of(), accepted_gates(connection))

@@ -91,6 +91,12 @@ def test_every_wrong_setting_is_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert [line.split(":")[0] for line in str(refused.value).splitlines()] == ["COCANAL_CURRENCY", "COCANAL_UI_PORT"]
 
 
+@pytest.mark.parametrize("home", ["/srv/co*canal", "/srv/cocanal [new]", "/srv/what?"])
+def test_a_home_whose_path_stands_for_other_files_is_refused(home: str) -> None:
+    with pytest.raises(SettingsError, match=r"COCANAL_HOME: .*the path must not hold"):
+        load_settings(home=Path(home))
+
+
 def test_every_setting_says_what_it_does() -> None:
     assert all((field.description or "").endswith(".") for field in Settings.model_fields.values())
 

@@ -8,6 +8,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.households import find_households
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.sql_literal import literal
 
 
 def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
@@ -158,8 +159,8 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         group by placed.component
         """
     )
-    pattern = "|".join(policy.household_mailboxes).replace("'", "''")
-    is_household = f"regexp_matches(email_local, '{pattern}')" if pattern else "false"
+    pattern = "|".join(policy.household_mailboxes)
+    is_household = f"regexp_matches(email_local, {literal(pattern)})" if pattern else "false"
     # A mailbox that says it is a family's, or that bears another given name than its holder's, may be used by others of
     # the house: what is bought with it alone is nobody's in particular.
     connection.execute(

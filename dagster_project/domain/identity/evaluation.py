@@ -32,6 +32,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from dagster_project.domain.sql_literal import literal
+
 PEOPLE_FEEDS = ("shop_customers", "loyalty_members")
 TRANSACTION_CHANNELS = {"shop_orders": "online", "pos_tickets": "store"}
 RESAMPLES = 200
@@ -151,7 +153,7 @@ def evaluate_release(
     if transactions:
         _read(connection, "evaluation_buyers", transactions)
     try:
-        connection.execute(f"attach {_quoted(database)} as evaluated (read_only)")
+        connection.execute(f"attach {literal(database)} as evaluated (read_only)")
     except duckdb.Error:
         raise EvaluationError(f"{database} cannot be opened as a DuckDB database.") from None
     try:
@@ -272,7 +274,7 @@ def _read(connection: duckdb.DuckDBPyConnection, table: str, path: Path) -> None
         raise EvaluationError(f"There is no file {path}.")
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
     reader = (
-        f"read_parquet({_quoted(path)})" if is_parquet else f"read_csv({_quoted(path)}, header=true, all_varchar=true)"
+        f"read_parquet({literal(path)})" if is_parquet else f"read_csv({literal(path)}, header=true, all_varchar=true)"
     )
     try:
         connection.execute(
@@ -719,7 +721,3 @@ def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
 
 def _from(relation: str) -> str:
     return f"({relation})" if " " in relation.strip() else relation
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

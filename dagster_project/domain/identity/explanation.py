@@ -23,6 +23,7 @@ from duckdb import DuckDBPyConnection
 from dagster_project.domain.identity.model import COMPARISONS, GAMMAS
 from dagster_project.domain.identity.records import CONTENT, FEED_ORDER, NAMES_SOMEBODY, PROFILE
 from dagster_project.domain.release import DATABASES
+from dagster_project.domain.sql_literal import literal
 
 LISTED_RECORDS = 500
 LISTED_REFUSALS = 200
@@ -220,8 +221,7 @@ class AnonymousExplanation:
 def attach_release(connection: DuckDBPyConnection, directory: Path) -> None:
     """Attach a release's databases read-only, as ``cocanal`` and ``restricted``."""
     for name, file in (("cocanal", DATABASES["analysts"]), ("restricted", DATABASES["restricted"])):
-        path = str(directory / file).replace("'", "''")
-        connection.execute(f"attach '{path}' as {name} (read_only)")
+        connection.execute(f"attach {literal(directory / file)} as {name} (read_only)")
 
 
 def explain(

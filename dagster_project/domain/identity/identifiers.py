@@ -11,6 +11,7 @@ from datetime import date
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.sql_literal import literals
 
 VALUES = {"customer_id": "customer_id", "card": "card_id", "email": "email_key", "phone": "phone"}
 """The column of ``identity.contacts`` that holds each type of identifier."""
@@ -79,12 +80,12 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
     is_blocked = (
         " or ".join(
             [
-                f"(type = '{rule.name}' and value in ({_texts(rule.blocked_values)}))"
+                f"(type = '{rule.name}' and value in ({literals(rule.blocked_values)}))"
                 for rule in rules
                 if rule.blocked_values
             ]
             + [
-                f"(type = '{rule.name}' and regexp_matches(value, {_texts(['|'.join(rule.blocked_patterns)])}))"
+                f"(type = '{rule.name}' and regexp_matches(value, {literals(['|'.join(rule.blocked_patterns)])}))"
                 for rule in rules
                 if rule.blocked_patterns
             ]
@@ -125,10 +126,6 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
         order by type, value_hash
         """
     )
-
-
-def _texts(values: tuple[str, ...] | list[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def _over_used(policy: Policy) -> str:

@@ -25,6 +25,7 @@ from dagster_project.domain.contract import feeds
 from dagster_project.domain.identity.model import COMPARISONS
 from dagster_project.domain.landing.deliveries import Delivery, find, is_unchanged, read_register
 from dagster_project.domain.landing.reader import read_file
+from dagster_project.domain.sql_literal import literals
 
 FEED = "identity_decisions"
 CONTRACT_COLUMNS = feeds()[FEED].column_names
@@ -77,10 +78,6 @@ def decision_id(left: tuple[str, str], right: tuple[str, str]) -> str:
 def _gammas(comparison: str, *levels: str) -> str:
     (found,) = (each for each in COMPARISONS if each.name == comparison)
     return ", ".join(str(found.gamma(level)) for level in levels)
-
-
-def _literals(values: Iterable[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def useful_pairs(
@@ -160,7 +157,7 @@ def useful_pairs(
             select *,
                 least(left_key, right_key) as one, greatest(left_key, right_key) as other,
                 case
-                    when reason in ({_literals(_REASON_OF_GUARD)}) then {_GUARD_BITS}
+                    when reason in ({literals(_REASON_OF_GUARD)}) then {_GUARD_BITS}
                     when reason = 'too_little_evidence' then abs({accept_weight} - weight)
                     when weight < {accept_weight} then null
                     when reason = 'birth_date' then {_CONTRADICTION_BITS}

@@ -19,6 +19,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.clustering import count_rows
 from dagster_project.domain.identity.model import COMPARISONS, GAMMAS, Model, score_pairs
+from dagster_project.domain.sql_literal import literal
 
 _COLUMNS = ("weight", *GAMMAS)
 _BATCH = 4_000_000
@@ -53,9 +54,9 @@ class ScoreMemory:
         target = ":memory:"
         if self._path is not None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            target = str(self._path).replace("'", "''")
+            target = str(self._path)
         try:
-            self._connection.execute(f"attach '{target}' as score_memory")
+            self._connection.execute(f"attach {literal(target)} as score_memory")
             known = self._connection.execute(
                 "select count(*) from duckdb_tables() where database_name = 'score_memory' and table_name = 'stamp'"
             ).fetchall()[0][0]
@@ -69,13 +70,13 @@ class ScoreMemory:
             # A file that cannot be read is forgotten: it is only a memory.
             self._connection.execute("detach database if exists score_memory")
             self._forget()
-            self._connection.execute(f"attach '{target}' as score_memory")
+            self._connection.execute(f"attach {literal(target)} as score_memory")
             is_ours = False
         if not is_ours:
             if self._path is not None:
                 self._connection.execute("detach score_memory")
                 self._forget()
-                self._connection.execute(f"attach '{target}' as score_memory")
+                self._connection.execute(f"attach {literal(target)} as score_memory")
                 self._path.chmod(0o600)
             gammas = ", ".join(f"{gamma} tinyint" for gamma in GAMMAS)
             self._connection.execute(

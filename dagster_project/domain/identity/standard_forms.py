@@ -11,6 +11,8 @@ from pathlib import Path
 
 from duckdb import DuckDBPyConnection
 
+from dagster_project.domain.sql_literal import literal
+
 REFERENCE = Path(__file__).with_name("reference")
 
 KNOWN_GIVEN_NAME_RANK = 2000
@@ -82,9 +84,9 @@ def create_macros(connection: DuckDBPyConnection) -> None:
     for signature, body in macros.items():
         connection.execute(f"create or replace temp macro {signature} as {body}")
     for name in ("given_names", "family_names", "diminutives", "email_domains"):
-        path = str(REFERENCE / f"{name}.csv").replace("'", "''")
+        path = literal(REFERENCE / f"{name}.csv")
         connection.execute(
-            f"create or replace temp table reference_{name} as select * from read_csv('{path}', header = true)"
+            f"create or replace temp table reference_{name} as select * from read_csv({path}, header = true)"
         )
     connection.execute(
         f"""

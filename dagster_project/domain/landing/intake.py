@@ -23,6 +23,7 @@ from dagster_project.domain.landing.deliveries import (
     sync_folder,
 )
 from dagster_project.domain.landing.reader import MOST_UNPACKED_BYTES, read_file
+from dagster_project.domain.sql_literal import literal
 
 _PAGE_FILES = 500
 
@@ -185,7 +186,7 @@ def is_raw_damaged(connection: duckdb.DuckDBPyConnection, path: Path, *, is_thor
     """Whether a raw file that is there cannot be read: its footer or, thorough, any of its values."""
     if not path.is_file():
         return False
-    shown = "'" + str(path).replace("'", "''") + "'"
+    shown = literal(path)
     query = f"select bit_xor(hash(rows)) from read_parquet({shown}) as rows"
     if not is_thorough:
         query = f"select count(*) from parquet_schema({shown})"

@@ -30,6 +30,7 @@ from dagster_project.domain.landing.content import (
 )
 from dagster_project.domain.landing.deliveries import Delivery, as_read, shown
 from dagster_project.domain.landing.repair import Repair, write_readable_copy
+from dagster_project.domain.sql_literal import literal
 
 RULE_OF_ERROR = {
     "MISSING COLUMNS": "wrong_column_count",
@@ -62,10 +63,6 @@ class Header:
     names: tuple[str, ...]
     delimiter: str
     is_latin: bool
-
-
-def _sql(text: str | Path) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def _first_line(path: Path, most_bytes: int) -> bytes:
@@ -142,8 +139,8 @@ def _load_csv(connection: duckdb.DuckDBPyConnection, path: Path, feed: Feed, hea
         create or replace temp table read_rows as
         select {values}
         from read_csv(
-            {_sql(path)}, auto_detect = false, header = true, delim = '{header.delimiter}', quote = '"', escape = '"',
-            nullstr = '', encoding = '{"latin-1" if is_latin else "utf-8"}', columns = {{{columns}}},
+            {literal(path)}, auto_detect = false, header = true, delim = '{header.delimiter}', quote = '"',
+            escape = '"', nullstr = '', encoding = '{"latin-1" if is_latin else "utf-8"}', columns = {{{columns}}},
             strict_mode = true, null_padding = false, store_rejects = true, rejects_limit = 0
         )
         """
@@ -290,7 +287,7 @@ def _copy_rows(connection: duckdb.DuckDBPyConnection, target: Path, *, has_error
             union all by name
             select line, case error_type {rules} else 'unreadable_line' end as _rule, text as _text from read_errors
         """
-    connection.execute(f"copy ({rows}) to {_sql(target)} (format parquet)")
+    connection.execute(f"copy ({rows}) to {literal(target)} (format parquet)")
 
 
 def _parquet_text(column: Column, name: str, type_: str, dialect: str) -> str:
@@ -385,7 +382,7 @@ def _write_parquet(
 ) -> tuple[int, int, tuple[str, ...], list[str]]:
     """Write the file's rows to ``target``: how many, how many refused, its columns, and those that hold no values."""
     _look_at_parquet(path, feed, most)
-    source = f"read_parquet({_sql(path)}, binary_as_string = true)"
+    source = f"read_parquet({literal(path)}, binary_as_string = true)"
     try:
         described = connection.execute(f"describe select * from {source}").fetchall()
         types = {row[0].strip().lower(): (row[0], row[1]) for row in described}
@@ -410,11 +407,11 @@ def _write_parquet(
                 judged as (select *, {has_nul} as has_nul from texts)
                 select {emptied}, line, if(has_nul, 'nul_byte', null) as _rule, null::varchar as _text
                 from judged
-            ) to {_sql(target)} (format parquet)
+            ) to {literal(target)} (format parquet)
             """
         )
         ((count, rejected),) = connection.execute(
-            f"select count(*), count(_rule) from read_parquet({_sql(target)})"
+            f"select count(*), count(_rule) from read_parquet({literal(target)})"
         ).fetchall()
     except duckdb.Error as error:
         if _is_the_machines_fault(error):

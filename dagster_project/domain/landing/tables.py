@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import Feed, feeds
 from dagster_project.domain.landing.deliveries import Delivery
+from dagster_project.domain.sql_literal import literal
 
 _FILES = pa.schema(
     [
@@ -53,17 +54,13 @@ def write_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Deli
     )
 
 
-def _text(value: str | Path) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
-
-
 def _create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, raw: Path) -> None:
     shas = connection.execute(
         "select distinct sha256 from landing.files where feed = $1 and row_count > 0 order by sha256", [feed.name]
     ).fetchall()
     columns = ", ".join(f"rows.{name}" for name in feed.column_names)
     if shas:
-        paths = ", ".join(_text(raw / feed.name / f"{sha}.parquet") for (sha,) in shas)
+        paths = ", ".join(literal(raw / feed.name / f"{sha}.parquet") for (sha,) in shas)
         connection.execute(
             f"""
             create or replace view landing.{feed.name} as

@@ -4,9 +4,20 @@ Here belong the formats of the destinations and how each one wants a value writt
 file is decided before, by the audience models: this module only reads the members that were kept and the identifiers
 that they allowed for that destination, and takes nothing else.
 
-Sources of the formats, all read in the platforms' own documentation: Google Ads help 7659867 ("Format your customer
-data file") and its API guide on normalising before hashing; Meta help 2082575038703844 ("How to format a customer
-list") and "Customer information parameters", whose printed hashes are among the golden vectors of the tests.
+Sources of the formats, all of the platforms themselves:
+
+- Google Ads help, "Format your customer data file": https://support.google.com/google-ads/answer/7659867, and its
+  template with the line ``zoë,pérez,sg,WC2H 8LG``: https://g.co/wudy8r
+- Google Ads help, "Country and Zip data won't be hashed": https://support.google.com/google-ads/answer/7474263
+- Google Data Manager API, "Format user data": https://developers.google.com/data-manager/api/devguides/concepts/formatting
+- Meta Business Help, "How to format a customer list": https://www.facebook.com/business/help/2082575038703844
+- Meta, "Customer information parameters", whose printed hashes are among the golden vectors of the tests:
+  https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/customer-information-parameters
+- Meta, "Customer File Custom Audiences", hashing and normalisation:
+  https://developers.facebook.com/docs/marketing-api/audiences/guides/custom-audiences
+
+What follows from them for each value is a table in docs/audiences.md; where they contradict each other,
+docs/decisions.md says which one is followed. ``tests/unit/test_activation_vectors.py`` holds the vectors.
 """
 
 import csv
@@ -46,8 +57,8 @@ def _hashed(header: str, value: str, identifier: str) -> Column:
 
 # Google matches an address only with both names, country and postal code together: without one of them none is sent.
 _GOOGLE_ADDRESS = (
-    "has_address and plain_name(first_name) <> '' and plain_name(last_name) <> ''"
-    " and country <> '' and plain_zip(postal_code) <> ''"
+    "has_address and google_name(first_name) <> '' and google_name(last_name) <> ''"
+    " and country <> '' and google_zip(postal_code, country) <> ''"
 )
 
 FORMATS: dict[str, tuple[Column, ...]] = {
@@ -55,16 +66,16 @@ FORMATS: dict[str, tuple[Column, ...]] = {
     # change with the history of the ids.
     "email_tool": (
         Column("email", "emails[1]", "email", neutralised_by="neutral_email"),
-        Column("first_name", "first_name", neutralised_by="neutral_text"),
+        Column("first_name", "visible(first_name)", neutralised_by="neutral_text"),
         Column("audience", "audience"),
     ),
     "google_customer_match": (
         _hashed("Email", "google_email(emails[1])", "email"),
         _hashed("Phone", "phones[1]", "phone"),
-        _hashed("First Name", f"case when {_GOOGLE_ADDRESS} then plain_name(first_name) end", "post"),
-        _hashed("Last Name", f"case when {_GOOGLE_ADDRESS} then plain_name(last_name) end", "post"),
+        _hashed("First Name", f"case when {_GOOGLE_ADDRESS} then google_name(first_name) end", "post"),
+        _hashed("Last Name", f"case when {_GOOGLE_ADDRESS} then google_name(last_name) end", "post"),
         Column("Country", f"case when {_GOOGLE_ADDRESS} then country end", "post"),
-        Column("Zip", f"case when {_GOOGLE_ADDRESS} then plain_zip(postal_code) end", "post"),
+        Column("Zip", f"case when {_GOOGLE_ADDRESS} then google_zip(postal_code, country) end", "post"),
     ),
     # Repeated names are Meta's own way to take up to three addresses and numbers. Town, birth date, gender, age and a
     # customer's value are never sent: nobody consented to more than being found again.
@@ -78,7 +89,7 @@ FORMATS: dict[str, tuple[Column, ...]] = {
         Column("madid"),
         _hashed("fn", "case when has_address then meta_name(first_name) end", "post"),
         _hashed("ln", "case when has_address then meta_name(last_name) end", "post"),
-        _hashed("zip", "case when has_address then meta_zip(postal_code) end", "post"),
+        _hashed("zip", "case when has_address then meta_zip(postal_code, country) end", "post"),
         Column("ct"),
         Column("st"),
         _hashed("country", "case when has_address then lower(country) end", "post"),
@@ -91,27 +102,57 @@ FORMATS: dict[str, tuple[Column, ...]] = {
     ),
 }
 
-# How a value is written before it is hashed. Composed Unicode throughout: one letter has one hash. Nothing has no hash.
+# How a value is written before it is hashed. Nothing has no hash.
 _MACROS = {
     "sent_hash(x)": "case when x <> '' then sha256(x) end",
-    "plain_email(x)": "lower(trim(nfc_normalize(x)))",
-    # Gmail does not distinguish dots and what follows a plus; Google asks for them to be removed before hashing.
+    # What is seen of a text: every kind of blank (no-break, thin) is one blank, what is invisible (zero width, soft
+    # hyphen, byte order mark, direction marks) is gone, and letters are composed. RE2 counts only ASCII blanks as \s.
+    "visible(x)": r"""
+        nfc_normalize(trim(regexp_replace(
+            regexp_replace(x, '[\s\p{Z}\p{C}]*[\s\p{Z}][\s\p{Z}\p{C}]*', ' ', 'g'), '\p{C}', '', 'g'
+        )))""",
+    # Both: lower case without blanks. Only Google takes dots and tags away: to Meta, they are part of the address.
+    "plain_email(x)": "lower(replace(visible(x), ' ', ''))",
+    # Google Data Manager API, "Format user data": of gmail.com and googlemail.com, no dots and nothing after a plus.
+    # An address of nothing else stays as it is: Gmail has none such, and all of them would have the same hash.
     "google_email(x)": r"""
         case
-            when regexp_matches(plain_email(x), '@(gmail|googlemail)\.com$') then
+            when regexp_matches(plain_email(x), '^[.]*[^.+@].*@(gmail|googlemail)\.com$') then
                 replace(regexp_replace(split_part(plain_email(x), '@', 1), '\+.*$', ''), '.', '')
                 || '@' || split_part(plain_email(x), '@', 2)
             else plain_email(x)
         end""",
+    # Meta, "Customer information parameters": digits with the country code. In E.164 no number begins with a zero.
     "phone_digits(x)": r"regexp_replace(x, '\D', '', 'g')",
-    # Google: lower case and trimmed; accents, hyphens and apostrophes stay.
-    "plain_name(x)": r"lower(trim(regexp_replace(nfc_normalize(x), '\s+', ' ', 'g')))",
-    # Meta: lower case without punctuation and blanks; accented letters stay, in UTF-8.
-    "meta_name(x)": r"regexp_replace(lower(nfc_normalize(x)), '[\p{P}\p{S}\s]', '', 'g')",
-    "plain_country(x)": "case when regexp_full_match(upper(trim(x)), '[A-Z]{2}') then upper(trim(x)) end",
-    # Not hashed for Google, so only what a postal code is made of: nothing that a spreadsheet could take for a formula.
-    "plain_zip(x)": "regexp_extract(upper(regexp_replace(x, '[^A-Za-z0-9 -]', '', 'g')), '^[ -]*(.*?)[ -]*$', 1)",
-    "meta_zip(x)": "lower(regexp_replace(x, '[^A-Za-z0-9]', '', 'g'))",
+    "plain_name(x)": "lower(visible(x))",
+    # Google, help 7659867 and "Format user data": lower case and trimmed, without titles (Mrs.) and suffixes (Jr.).
+    # Accents (its template writes zoë and pérez), hyphens and apostrophes stay.
+    "google_name(x)": r"""
+        regexp_replace(
+            regexp_replace(
+                plain_name(x),
+                '^((mrs?|ms|miss|dr|mme|mlle|madame|mademoiselle|monsieur)\.?|m\.) ', ''
+            ),
+            '[ ,]+(jr|sr)\.?$', ''
+        )""",
+    # Meta, "Customer information parameters": lower case, no punctuation. a-z is recommended, other letters are UTF-8:
+    # it prints the hash of valéry with its accent. Its own normaliser also takes the blanks out of names.
+    "meta_name(x)": r"regexp_replace(plain_name(x), '[\p{P}\p{S}\s]', '', 'g')",
+    "plain_country(x)": "case when regexp_full_match(upper(visible(x)), '[A-Z]{2}') then upper(visible(x)) end",
+    "zip_characters(x)": "regexp_replace(x, '[^A-Za-z0-9]', '', 'g')",
+    # Google: as on a letter, with the four digits of a ZIP+4, by which more people are found. Not hashed, so only what
+    # a postal code is made of: nothing that a spreadsheet could take for a formula. A French one has no blanks.
+    "google_zip(x, country)": r"""
+        case
+            when country = 'FR' and regexp_full_match(zip_characters(x), '\d{5}') then zip_characters(x)
+            else regexp_extract(
+                upper(regexp_replace(visible(x), '[^A-Za-z0-9 -]', '', 'g')), '^[ -]*(.*?)[ -]*$', 1
+            )
+        end""",
+    # Meta, "Customer information parameters": lower case, no blanks, no dash; of a US one the first five digits. Of a
+    # British one all: its own example is m11ae.
+    "meta_zip(x, country)": """
+        case when country = 'US' then left(zip_characters(x), 5) else lower(zip_characters(x)) end""",
     # A spreadsheet runs a cell that begins with one of these; an apostrophe makes it text (OWASP, "CSV Injection").
     "neutral_text(x)": r"case when regexp_matches(x, '^\s*[=+\-@\t\r\n＝＋－＠]') then '''' || x else x end",
     # An apostrophe would make it another address; a quoted local part is the same address (RFC 5321, 4.1.2).

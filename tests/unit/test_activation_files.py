@@ -1,4 +1,4 @@
-"""What leaves the house: formats, hashes, order, permissions, ledger."""
+"""What leaves the house: files, order, permissions, ledger. How single values are written: test_activation_vectors."""
 
 import csv
 import hashlib
@@ -8,16 +8,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from unit.audience_tables import add, audience_tables
 
 from dagster_project.domain import activation
-
-# Hashes that Meta prints in "Customer information parameters".
-META_EXAMPLES = {
-    "john_smith@gmail.com": "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f",
-    "+16505551212": "e323ec626319ca94ee8bff2e4c87cf613be6ea19919ed1364124e16807ab3176",
-    "Mary": "6915771be1c5aa0c886870b6951b03d7eafc121fea0e80a5ea83beb7c449f4ec",
-    "Valéry": "08e1996b5dd49e62a4b4c010d44e4345592a863bb9f8e3976219bac29417149c",
-}
 
 
 def sha(text: str) -> str:
@@ -26,111 +19,13 @@ def sha(text: str) -> str:
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        connection.execute("set preserve_insertion_order = false")
-        connection.execute("""
-            create schema landing; create schema account; create schema audience;
-            create table landing.builds (default_country varchar);
-            insert into landing.builds values ('FR');
-            create table audience.audiences (audience varchar, destinations varchar);
-            insert into audience.audiences values
-                ('vip', 'email_tool, google_customer_match, meta_custom_audience'), ('win_back', 'email_tool');
-            create table audience.members (audience varchar, destination varchar, account_id varchar, arm varchar);
-            create table audience.contact_points
-                (destination varchar, account_id varchar, identifier_type varchar, identifier varchar, position int);
-            create table account.golden_records (account_id varchar, email varchar, phone varchar, first_name varchar,
-                last_name varchar, postal_code varchar, country varchar);
-        """)
+    with audience_tables() as connection:
         yield connection
-
-
-def add(
-    connection: duckdb.DuckDBPyConnection,
-    account_id: str,
-    *,
-    emails: tuple[str, ...] = (),
-    phones: tuple[str, ...] = (),
-    post: str | None = None,
-    golden: tuple[str | None, ...] = (None, None, None, None, None, None),
-    arm: str = "treated",
-    destinations: tuple[str, ...] = ("email_tool", "google_customer_match", "meta_custom_audience"),
-) -> None:
-    connection.execute("insert into account.golden_records values (?, ?, ?, ?, ?, ?, ?)", [account_id, *golden])
-    for destination in destinations:
-        connection.execute("insert into audience.members values ('vip', ?, ?, ?)", [destination, account_id, arm])
-        points = [("email", email) for email in emails] + [("phone", phone) for phone in phones]
-        points += [("post", post)] if post else []
-        for position, (identifier_type, identifier) in enumerate(points):
-            if identifier_type == "email" or destination != "email_tool":
-                connection.execute(
-                    "insert into audience.contact_points values (?, ?, ?, ?, ?)",
-                    [destination, account_id, identifier_type, identifier, position],
-                )
 
 
 def rows(path: Path) -> list[list[str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.reader(stream))
-
-
-def normalised(connection: duckdb.DuckDBPyConnection, macro: str, value: str) -> str | None:
-    activation.define_macros(connection)
-    ((result,),) = connection.execute(f"select {macro}(?)", [value]).fetchall()
-    return result
-
-
-@pytest.mark.parametrize(
-    ("macro", "value", "expected"),
-    [
-        ("plain_name", " zoë ", "zoë"),
-        ("plain_name", "Zoe\u0308", "zoë"),
-        ("plain_name", "Jean-François", "jean-françois"),
-        ("plain_name", "D’Hérouville", "d’hérouville"),
-        ("plain_name", "Œuvrard", "œuvrard"),
-        ("plain_name", "de  la   Tour", "de la tour"),
-        ("meta_name", "zoë", "zoë"),
-        ("meta_name", "Jean-François", "jeanfrançois"),
-        ("meta_name", "D’Hérouville", "dhérouville"),
-        ("meta_name", "D'HÉROUVILLE", "dhérouville"),
-        ("meta_name", "Œuvrard", "œuvrard"),
-        ("meta_name", "St. John (Jr.)", "stjohnjr"),
-        ("google_email", " Marie.Le.Goff+promo@GMail.com", "marielegoff@gmail.com"),
-        ("google_email", "m.l@googlemail.com", "ml@googlemail.com"),
-        ("google_email", "marie.le.goff+promo@orange.fr", "marie.le.goff+promo@orange.fr"),
-        ("google_email", "marie.le.goff@notgmail.com", "marie.le.goff@notgmail.com"),
-        ("plain_email", "Marie.Le.Goff+promo@GMail.com", "marie.le.goff+promo@gmail.com"),
-        ("phone_digits", "+33612345678", "33612345678"),
-        ("plain_zip", "=75011", "75011"),
-        ("plain_zip", " -WC2H 8lg", "WC2H 8LG"),
-        ("meta_zip", "WC2H 8LG", "wc2h8lg"),
-        ("plain_country", "fr", "FR"),
-        ("plain_country", "France", None),
-        ("neutral_text", "=cmd", "'=cmd"),
-        ("neutral_text", "\tcmd", "'\tcmd"),
-        ("neutral_text", "@cmd", "'@cmd"),
-        ("neutral_text", "Zoë", "Zoë"),
-        ("neutral_email", "+zoe@example.fr", '"+zoe"@example.fr'),
-        ("neutral_email", "zoe+x@example.fr", "zoe+x@example.fr"),
-        ("sent_hash", "", None),
-    ],
-)
-def test_a_value_is_written_as_the_destination_wants_it(
-    connection: duckdb.DuckDBPyConnection, macro: str, value: str, expected: str | None
-) -> None:
-    assert normalised(connection, macro, value) == expected
-
-
-@pytest.mark.parametrize(
-    ("macro", "value"),
-    [
-        ("plain_email", "john_smith@gmail.com"),
-        ("phone_digits", "+16505551212"),
-        ("meta_name", "Mary"),
-        ("meta_name", "Valéry"),
-    ],
-)
-def test_hashes_are_those_that_meta_prints(connection: duckdb.DuckDBPyConnection, macro: str, value: str) -> None:
-    assert sha(normalised(connection, macro, value) or "") == META_EXAMPLES[value]
 
 
 def test_each_destination_gets_its_own_form_of_a_person(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:

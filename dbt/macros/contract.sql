@@ -76,10 +76,12 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#- What a copy from a web page brings along, such as a zero-width blank, would make another address of it. -#}
 {% macro parsed_email(value) -%}
+    {%- set visible = 'lower(' ~ replaced(value, '\\p{Cf}|^[\\p{Z}\\s]+|[\\p{Z}\\s]+$') ~ ')' -%}
     case
-        when {{ matches('lower(trim(' ~ value ~ '))', '[^@\\s",;:<>()\\[\\]]+@([\\pL\\d-]+[.])+[\\pL\\d-]{2,}') }}
-            then lower(trim({{ value }}))
+        when {{ matches(visible, '[^@\\s",;:<>()\\[\\]]+@([\\pL\\d-]+[.])+[\\pL\\d-]{2,}') }}
+            then {{ visible }}
     end
 {%- endmacro %}
 

@@ -92,6 +92,19 @@
     sha2({{ value }}, 256)
 {%- endmacro %}
 
+{#- The text without whatever matches a pattern. -#}
+{% macro replaced(value, pattern) -%}
+    {{ return(adapter.dispatch('replaced', 'cocanal')(value, pattern)) }}
+{%- endmacro %}
+
+{% macro duckdb__replaced(value, pattern) -%}
+    regexp_replace({{ value }}, '{{ pattern }}', '', 'g')
+{%- endmacro %}
+
+{% macro spark__replaced(value, pattern) -%}
+    regexp_replace({{ value }}, '{{ pattern | replace('\\', '\\\\') }}', '')
+{%- endmacro %}
+
 {#- The texts of a group as one, in an order, with commas; a null is left out. -#}
 {% macro joined_text(value, order) -%}
     {{ return(adapter.dispatch('joined_text', 'cocanal')(value, order)) }}

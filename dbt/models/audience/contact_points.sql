@@ -42,7 +42,10 @@ address_events as (
 golden_records as (
     select
         account_id,
-        coalesce(first_name is not null and last_name is not null and postal_code is not null, false) as is_whole
+        coalesce(
+            {{ matches('first_name', '(?s).*\\pL.*') }} and {{ matches('last_name', '(?s).*\\pL.*') }}
+            and {{ matches('postal_code', '(?s).*[A-Za-z0-9].*') }}, false
+        ) as is_whole
     from {{ ref('golden_records') }}
 ),
 

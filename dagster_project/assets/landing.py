@@ -15,7 +15,7 @@ from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import believable_newest_date
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
-from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
+from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows, write_unreleased_files
 from dagster_project.domain.retention import is_kept
 from dagster_project.mishaps import find_lack_of_space
 from dagster_project.quality.gate import create_results_table
@@ -81,6 +81,8 @@ def _open_build(
     connection.execute("create or replace table landing.accepted_gates (gate varchar, because varchar)")
     for gate, because in accept.items():
         connection.execute("insert into landing.accepted_gates values ($1, $2)", [gate, because])
+    released = _released_files(settings)
+    write_unreleased_files(connection, (d for d in intake.deliveries if (d.file, d.sha256) not in released))
     create_results_table(connection)
     return build_id
 

@@ -36,6 +36,7 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
             )
             """
         )
+        connection.execute("create table landing.unreleased_files (file varchar)")
         connection.execute(
             "create table landing.store_hours (store_id varchar, day varchar, is_open varchar, delivered_on date)"
         )
@@ -236,6 +237,35 @@ def test_a_last_row_without_a_line_end_is_told_of_a_feed_that_has_one(database: 
     deliver(database, AS_OF, 1000, "web_events", OPEN_END)
     deliver(database, AS_OF, 1000, "stock", OPEN_END)
     assert verdict(database, "files_end_as_usual").failed_scopes == ("web_events/2020-07-10/a.csv",)
+
+
+def test_a_file_that_comes_late_into_an_older_day_is_judged_by_itself(database: duckdb.DuckDBPyConnection) -> None:
+    """The day's other rows are in a release already: they must not hide that nothing of the late file can be read."""
+    nights(database, 1000)
+    database.execute("update landing.builds set previous_as_of = date '2020-07-09'")
+    database.execute(
+        """
+        insert into landing.files values
+        ('web_events', 'web_events/2020-07-01/late.csv', date '2020-07-01', 60, 60, 'cut_off', 'it ends too early')
+        """
+    )
+    assert verdict(database, "rows_could_be_read").is_passed
+    assert verdict(database, "every_file_could_be_read").is_passed
+    database.execute("insert into landing.unreleased_files values ('web_events/2020-07-01/late.csv')")
+    assert verdict(database, "rows_could_be_read").is_stopping
+    assert verdict(database, "every_file_could_be_read").failed_scopes == (
+        "web_events/2020-07-01/late.csv: cut_off, it ends too early",
+    )
+
+
+def test_a_file_of_a_first_night_is_judged_whatever_its_day(database: duckdb.DuckDBPyConnection) -> None:
+    """The history of years comes in one night, and most of it under older days than the newest."""
+    nights(database, 1000)
+    database.execute("insert into landing.unreleased_files select file from landing.files")
+    database.execute("update landing.files set rejected_row_count = 400 where delivered_on = date '2020-06-15'")
+    assert verdict(database, "rows_could_be_read").failed_scopes == ("web_events of 2020-06-15",)
+    database.execute("update landing.files set row_count = 50 where delivered_on = date '2020-07-05'")
+    assert verdict(database, STOP).is_passed, "what is usual is judged from the next night on"
 
 
 def test_tills_are_the_feeds_that_opening_days_are_asked_for() -> None:

@@ -54,6 +54,16 @@ def write_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Deli
     )
 
 
+def write_unreleased_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Delivery]) -> None:
+    """Write ``landing.unreleased_files``: one row per file with content that no release was made from yet.
+
+    The gates answer for these, on whatever day they were delivered. Beside ``landing.files`` and not in it, for that
+    is released, and a release says the same however often it is made.
+    """
+    names = pa.table({"file": pa.array([delivery.file for delivery in deliveries], pa.string())})  # noqa: F841 - read by the SQL
+    connection.execute("create or replace table landing.unreleased_files as select file from names")
+
+
 def _create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, raw: Path) -> None:
     shas = connection.execute(
         "select distinct sha256 from landing.files where feed = $1 and row_count > 0 order by sha256", [feed.name]

@@ -1,8 +1,9 @@
 """The gate out of landing: did what usually comes come, and could it be read?
 
 Volume is judged by day of delivery against the feed's own earlier deliveries, never by run: a backlog of a hundred days
-in one run is judged like a hundred nights. The days judged are those since the last release, or the newest one where
-there is none.
+in one run is judged like a hundred nights. The days judged are those since the last release and older ones of which a
+file came since, or the newest one where there is no release. What a file holds is judged for every file that no release
+was made from yet, whatever its day: a late one, and all of a first night's.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,18 @@ JUDGED_DAYS = """
     where
         files.delivered_on = builds.as_of
         or (files.delivered_on > builds.previous_as_of and files.delivered_on <= builds.as_of)
+        or (
+            builds.previous_as_of is not null
+            and files.file in (select unreleased.file from landing.unreleased_files as unreleased)
+        )
+"""
+# The files that this run must answer for.
+JUDGED_FILES = """
+    select files.file
+    from landing.files as files, landing.builds as builds
+    where
+        files.delivered_on = builds.as_of
+        or files.file in (select unreleased.file from landing.unreleased_files as unreleased)
 """
 
 
@@ -171,7 +184,7 @@ def suite(settings: Settings) -> Suite:
                 f"""
                 select feed || ' of ' || delivered_on, sum(rejected_row_count) / sum(row_count)
                 from landing.files
-                where delivered_on in ({JUDGED_DAYS})
+                where file in ({JUDGED_FILES})
                 group by feed, delivered_on
                 having sum(rejected_row_count) > {settings.quarantine_stop_rows}
                 """,
@@ -193,7 +206,7 @@ def suite(settings: Settings) -> Suite:
                 f"""
                 select file || ': ' || status || ', ' || message, 1
                 from landing.files
-                where status in ('unreadable', 'cut_off', 'changing') and delivered_on in ({JUDGED_DAYS})
+                where status in ('unreadable', 'cut_off', 'changing') and file in ({JUDGED_FILES})
                 """,
                 "Nothing else of these files counts. landing.files.message says the same.",
                 most=0,

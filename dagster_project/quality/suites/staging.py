@@ -2,7 +2,7 @@
 
 from dagster_project.quality.statements import Statement, Suite
 from dagster_project.quality.suites.freshness import freshness_statements
-from dagster_project.quality.suites.landing import JUDGED_DAYS
+from dagster_project.quality.suites.landing import JUDGED_DAYS, JUDGED_FILES
 from dagster_project.settings import Settings
 
 _HEADERS = {
@@ -33,12 +33,15 @@ def _unbalanced_share(header: str) -> str:
 
 
 def _refused_share(settings: Settings, judged: str) -> str:
-    """Per feed that ``judged`` admits and judged day, the share of rows in quarantine, with its three main causes."""
+    """Per feed that ``judged`` admits and day of delivery, the share of rows in quarantine, with its three main causes.
+
+    Of the files that this run must answer for alone: a bad file that comes late is not hidden by its day's good ones.
+    """
     return f"""
         with counted as (
             select feed, delivered_on, coalesce(column_name || ' ', '') || rule as cause, count(*) as cause_count
             from staging.quarantine
-            where rule <> 'header_missing' and delivered_on in ({JUDGED_DAYS}) and {judged}
+            where rule <> 'header_missing' and file in ({JUDGED_FILES}) and {judged}
             group by all
         ),
         causes as (
@@ -54,7 +57,10 @@ def _refused_share(settings: Settings, judged: str) -> str:
             group by feed, delivered_on
         ),
         delivered as (
-            select feed, delivered_on, sum(row_count) as row_count from landing.files group by all
+            select feed, delivered_on, sum(row_count) as row_count
+            from landing.files
+            where file in ({JUDGED_FILES})
+            group by all
         )
         select
             refused.feed || ' of ' || refused.delivered_on || ', ' || refused.refused_count || ' rows: '

@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         return self.raw / "last_release"
 
     @property
+    def released_files(self) -> Path:
+        """Pages that remember which delivered files a release was ever made from."""
+        return self.raw / "released"
+
+    @property
     def most_unpacked_bytes(self) -> int:
         return round(self.most_unpacked_gb * 10**9)
 

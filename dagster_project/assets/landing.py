@@ -13,7 +13,7 @@ from dagster_project.assets.specs import Stopwatch, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
-from dagster_project.domain.landing.deliveries import believable_newest_date
+from dagster_project.domain.landing.deliveries import add_to_released, believable_newest_date, read_released
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows, write_unreleased_files
 from dagster_project.domain.retention import is_kept
@@ -81,7 +81,7 @@ def _open_build(
     connection.execute("create or replace table landing.accepted_gates (gate varchar, because varchar)")
     for gate, because in accept.items():
         connection.execute("insert into landing.accepted_gates values ($1, $2)", [gate, because])
-    released = _released_files(settings)
+    released = release.input_files([current.directory] if current else [])
     write_unreleased_files(connection, (d for d in intake.deliveries if (d.file, d.sha256) not in released))
     create_results_table(connection)
     return build_id
@@ -94,9 +94,12 @@ def _forget_caches(settings: Settings) -> None:
         path.unlink(missing_ok=True)
 
 
-def _released_files(settings: Settings) -> set[tuple[str, str]]:
-    current = release.current_release(settings.home)
-    return {(entry["file"], entry["sha256"]) for entry in current.manifest()["inputs"]} if current else set()
+def _ever_released_files(settings: Settings) -> set[tuple[str, str]]:
+    """Every file that a release was ever made from: also by one that was rolled back, pruned or lost."""
+    add_to_released(
+        settings.released_files, release.input_files(each.directory for each in release.list_releases(settings.home))
+    )
+    return read_released(settings.released_files)
 
 
 def _is_nothing_new(settings: Settings, intake: Intake, as_of: date) -> bool:
@@ -161,7 +164,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             connect=warehouse.scratch,
             workers=settings.threads,
             progress=progress,
-            released=_released_files(settings),
+            released=_ever_released_files(settings),
             is_kept=lambda delivery: is_kept(delivery, as_of, settings.keep_raw_days),
             most_unpacked_bytes=settings.most_unpacked_bytes,
         )

@@ -9,6 +9,7 @@ import duckdb
 
 from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
+from dagster_project.domain.landing.deliveries import add_to_released
 from dagster_project.domain.report import write_report
 from dagster_project.quality.gate import accepted_gates
 from dagster_project.run_lock import release_run_lock
@@ -96,6 +97,7 @@ def release_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest)
             )
         published = release.promote(settings.home, build_id)
         release.remember_release(settings.published_mark, build_id)
+        add_to_released(settings.released_files, release.input_files([published.directory]))
         removed = release.prune(settings.home, settings.keep_releases)
         release_run_lock(settings.lock)
         return dg.MaterializeResult(

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -490,6 +490,16 @@ def list_releases(home: Path) -> list[Release]:
 def current_release(home: Path) -> Release | None:
     """The release that ``releases/current`` names; None before the first one, and where the pointer leads nowhere."""
     return next((release for release in list_releases(home) if release.is_current), None)
+
+
+def input_files(directories: Iterable[Path]) -> set[tuple[str, str]]:
+    """Path under landing and hash of every file that these releases were made from, as far as manifests can be read."""
+    return {
+        (entry["file"], entry["sha256"])
+        for directory in directories
+        if _is_manifest_readable(directory)
+        for entry in _read_manifest(directory)["inputs"]
+    }
 
 
 def _is_manifest_readable(directory: Path) -> bool:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from dagster_project.definitions import build_defs
 from dagster_project.domain import release
+from dagster_project.nightly import run_night
 from dagster_project.run_lock import is_locked
 from dagster_project.settings import Settings
 
@@ -200,6 +202,23 @@ def test_a_rebuild_gives_the_tables_of_the_release_that_it_replaces(
     assert rebuilt.manifest()["previous_release_id"] == first.release_id
     assert differing_tables(base_home, home) == {}
     assert audience_files(home) == audience_files(base_home)
+
+
+def test_what_has_left_landing_counts_on_when_the_releases_are_lost(
+    home: Path, settings_of: Callable[[Path], Settings], supplier: Any, retailer: Any
+) -> None:
+    """Suppliers empty their folders, and tonight's are there again: only those must not be all that is left."""
+    with duckdb.connect(str(home / "releases/current/cocanal.duckdb"), read_only=True) as before:
+        files = set(before.execute("select file from landing.files").fetchall())
+    shutil.rmtree(home / "landing")
+    shutil.rmtree(home / "releases")
+    deliver_tonight(home, supplier, retailer)
+    settings = settings_of(home)
+    release.abandon(home, settings.published_mark)
+    night = run_night(settings, is_rebuild=True)
+    assert night.outcome == "released", night.sentences
+    with duckdb.connect(str(home / "releases/current/cocanal.duckdb"), read_only=True) as after:
+        assert set(after.execute("select file from landing.files").fetchall()) > files
 
 
 def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(

@@ -17,10 +17,12 @@ from dagster_project.domain.landing import content
 from dagster_project.domain.landing.deliveries import (
     ImplausibleDay,
     RawDamaged,
+    add_to_released,
     believable_newest_date,
     find,
     newest_date,
     read_register,
+    read_released,
 )
 from dagster_project.domain.landing.intake import Intake, take_in
 
@@ -121,6 +123,19 @@ def test_a_file_that_is_gone_from_landing_is_not_forgotten(tmp_path: Path) -> No
 
 
 REGISTER = Path("raw") / "deliveries"
+
+
+def test_what_a_release_was_ever_made_from_is_remembered_without_the_releases(tmp_path: Path) -> None:
+    pages = tmp_path / "raw" / "released"
+    assert read_released(pages) == set()
+    add_to_released(pages, [("stores/2020-07-09/s.csv", "ab")])
+    add_to_released(pages, [("stores/2020-07-09/s.csv", "ab"), ("stores/2020-07-10/s.csv", "cd")])
+    add_to_released(pages, [("stores/2020-07-10/s.csv", "cd")])
+    assert read_released(pages) == {("stores/2020-07-09/s.csv", "ab"), ("stores/2020-07-10/s.csv", "cd")}
+    assert len(list(pages.iterdir())) == 2, "nothing new is no page"
+    (pages / "000001.jsonl").write_text('{"file": ')
+    with pytest.raises(RawDamaged, match=r"000001\.jsonl is damaged"):
+        read_released(pages)
 
 
 def test_a_file_that_changes_while_it_is_read_waits_for_the_next_night(

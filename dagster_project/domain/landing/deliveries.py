@@ -2,7 +2,8 @@
 
 The register is a folder of JSON-lines files, each written once, so that neither the warehouse nor the landing folder
 has to survive for the raw files to be understood. A path that is delivered again with other content replaces its older
-content; a file that is gone from landing stays in the register. Not for reading what is inside a file: ``reader``.
+content; a file that is gone from landing stays in the register. Which of them a release was ever made from is kept the
+same way, for releases go: they are pruned, rolled back, and may be lost. Not for reading what is inside a file: ``reader``.
 """
 
 import json
@@ -181,6 +182,10 @@ def _from_json(text: str) -> Delivery:
     return Delivery(**{**known, "delivered_on": date.fromisoformat(values["delivered_on"])})
 
 
+def _read_page(page: Path) -> list[str]:
+    return [line for line in page.read_text(encoding="utf-8").split("\n") if line]
+
+
 def read_register(register: Path) -> dict[str, Delivery]:
     """Every delivery ever read, by its path under landing; of a path that came twice, the later content.
 
@@ -189,8 +194,7 @@ def read_register(register: Path) -> dict[str, Delivery]:
     known: dict[str, Delivery] = {}
     for page in sorted(register.glob("*.jsonl")):
         try:
-            lines = page.read_text(encoding="utf-8").split("\n")
-            known.update({delivery.file: delivery for delivery in (_from_json(line) for line in lines if line)})
+            known.update({delivery.file: delivery for delivery in map(_from_json, _read_page(page))})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RawDamaged(
                 f"The register's page {page} is damaged. Put it back from the backup. If every file that it names "
@@ -200,21 +204,51 @@ def read_register(register: Path) -> dict[str, Delivery]:
 
 
 def add_to_register(register: Path, deliveries: Iterable[Delivery]) -> None:
-    """Write one new page with ``deliveries``; nothing where there are none. Atomic: a page is there whole or not."""
-    lines = [json.dumps({**asdict(d), "delivered_on": d.delivered_on.isoformat()}, sort_keys=True) for d in deliveries]
+    """Write one new page with ``deliveries``; nothing where there are none."""
+    _add_page(
+        register,
+        [json.dumps({**asdict(d), "delivered_on": d.delivered_on.isoformat()}, sort_keys=True) for d in deliveries],
+    )
+
+
+def read_released(released: Path) -> set[tuple[str, str]]:
+    """Path under landing and hash of every file that a release was ever made from, as ``add_to_released`` wrote them.
+
+    Raises RawDamaged where a page cannot be read: what has left landing would be taken for withdrawn.
+    """
+    found: set[tuple[str, str]] = set()
+    for page in sorted(released.glob("*.jsonl")):
+        try:
+            found.update((entry["file"], entry["sha256"]) for entry in map(json.loads, _read_page(page)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RawDamaged(
+                f"The page {page} is damaged; it says which files releases were made from. Put it back from the "
+                "backup. If every release is still there, move it away instead: the manifests say the same."
+            ) from error
+    return found
+
+
+def add_to_released(released: Path, files: Iterable[tuple[str, str]]) -> None:
+    """Write one new page with those of ``files`` (path under landing, hash) that no page names yet."""
+    new = sorted(set(files) - read_released(released))
+    _add_page(released, [json.dumps({"file": file, "sha256": sha256}) for file, sha256 in new])
+
+
+def _add_page(folder: Path, lines: list[str]) -> None:
+    """Write ``lines`` as the next page of ``folder``; nothing where there are none. Atomic: a page is whole or absent."""
     if not lines:
         return
-    register.mkdir(mode=0o700, parents=True, exist_ok=True)
-    last = max((int(page.stem) for page in register.glob("*.jsonl") if page.stem.isdigit()), default=0)
-    page = register / f"{last + 1:06d}.jsonl"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    last = max((int(page.stem) for page in folder.glob("*.jsonl") if page.stem.isdigit()), default=0)
+    page = folder / f"{last + 1:06d}.jsonl"
     unfinished = page.with_suffix(".tmp")
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write("\n".join(lines) + "\n")
         out.flush()
         os.fsync(out.fileno())
     unfinished.replace(page)
-    for folder in (register, register.parent):
-        sync_folder(folder)
+    for each in (folder, folder.parent):
+        sync_folder(each)
 
 
 def sync_folder(folder: Path) -> None:

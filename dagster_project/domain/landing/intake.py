@@ -88,7 +88,7 @@ def take_in(
     whose content is known is hashed and not parsed. The register is written every few hundred files, so that a killed
     run goes on where it was. Cost grows with the new bytes.
 
-    ``released`` names the files (path under landing, hash) of the last release. A file that is gone from landing still
+    ``released`` names the files (path under landing, hash) that a release was ever made from. A file that is gone from landing still
     counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
     that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been kept for long
     enough: it is neither read nor counted. A file that cannot be had tonight (it is being written, or may not be

@@ -37,7 +37,7 @@ def suite() -> Suite:
                 union all
                 select channel || ' of accounts that are not there', sum(abs(counted_amount))
                 from account.transactions
-                where account_id not in (select account_id from account.accounts)
+                where account_id is not null and account_id not in (select account_id from account.accounts)
                 group by channel
                 """,
                 "The accounts do not add up to the ledger: a transaction points to an account that is not there.",

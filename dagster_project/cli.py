@@ -6,6 +6,7 @@ Presentation only. Heavy imports stand inside the commands, for a help text must
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,8 @@ def _tell(night: "Night", settings: Settings) -> None:
     for note in night.notes:
         complaints.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     if night.outcome == "released":
+        for warning in night.warnings:
+            complaints.print(f"  [yellow]warning[/yellow]  {escape(warning)}", soft_wrap=True)
         console.print(f"Released [bold]{night.release_id}[/bold] in {sum(night.seconds.values()):.0f} s.")
     elif night.outcome == "nothing_new":
         console.print(
@@ -128,7 +131,9 @@ def _tell(night: "Night", settings: Settings) -> None:
     for sentence in night.sentences:
         complaints.print(f"  [red]{escape(sentence)}[/red]", soft_wrap=True)
     if night.outcome in ("stopped", "failed"):
-        complaints.print(f"  Every step and finding: cocanal ui --home {settings.home}", soft_wrap=True)
+        complaints.print(
+            f"  Every step and finding: cocanal ui --home {shlex.quote(str(settings.home))}", soft_wrap=True
+        )
 
 
 def _accepted(gates: list[str], because: str | None) -> dict[str, str]:
@@ -278,7 +283,7 @@ def _print_summary(settings: Settings) -> None:
     # Outside the table, so that a terminal breaks no path.
     console.print(f"release folder  {found.directory}", soft_wrap=True)
     console.print(f"report          {found.directory / 'report' / 'index.html'}", soft_wrap=True)
-    console.print(f"look at it      make ui, or: cocanal ui --home {settings.home}", soft_wrap=True)
+    console.print(f"look at it      make ui, or: cocanal ui --home {shlex.quote(str(settings.home))}", soft_wrap=True)
 
 
 @app.command()

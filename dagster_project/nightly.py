@@ -33,7 +33,8 @@ EXIT_CODES: dict[Outcome, int] = {"released": 0, "nothing_new": 0, "stopped": 3,
 class Night:
     """How a night ended: ``sentences`` say what stopped it, one per finding; ``seconds`` per step that was done.
 
-    ``notes`` are what somebody should look at although it stopped nothing.
+    ``notes`` are what somebody should look at although it stopped nothing, ``warnings`` what the gates of a released
+    night warn of.
     """
 
     outcome: Outcome
@@ -41,6 +42,7 @@ class Night:
     sentences: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -70,14 +72,15 @@ def _root_error(event: dg.DagsterEvent) -> tuple[str, str]:
     return error.cls_name or "", message if error.cls_name in _SENTENCES else masked(message)
 
 
-def _findings(warehouse: Warehouse) -> tuple[str, ...]:
+def _findings(warehouse: Warehouse, severity: str = "stop") -> tuple[str, ...]:
     with warehouse.session("findings") as connection:
         rows = connection.execute(
             """
             select sentence from release.gate_results
-            where not is_passed and severity = 'stop' and accepted_because is null
+            where not is_passed and severity = $1 and accepted_because is null
             order by gate, statement
-            """
+            """,
+            [severity],
         ).fetchall()
     return tuple(sentence for (sentence,) in rows)
 
@@ -186,6 +189,7 @@ def _run(
             (),
             seconds,
             notes,
+            _findings(warehouse, "warn") if is_new else (),
         )
     outcome, sentences = _failure(settings, warehouse, [event for event in result.all_events if event.is_step_failure])
     return Night(outcome, None, sentences, seconds, notes)

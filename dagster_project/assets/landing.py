@@ -15,7 +15,7 @@ from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import add_to_released, believable_newest_date, read_released
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
-from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows, write_unreleased_files
+from dagster_project.domain.landing.tables import create_views, write_file_names, write_files, write_rejected_rows
 from dagster_project.domain.retention import is_kept
 from dagster_project.mishaps import find_lack_of_space
 from dagster_project.quality.gate import create_results_table
@@ -82,7 +82,9 @@ def _open_build(
     for gate, because in accept.items():
         connection.execute("insert into landing.accepted_gates values ($1, $2)", [gate, because])
     released = release.input_files([current.directory] if current else [])
-    write_unreleased_files(connection, (d for d in intake.deliveries if (d.file, d.sha256) not in released))
+    unreleased = (each for each in intake.deliveries if (each.file, each.sha256) not in released)
+    write_file_names(connection, "unreleased_files", unreleased)
+    write_file_names(connection, "withdrawn_files", intake.withdrawn)
     create_results_table(connection)
     return build_id
 

@@ -36,7 +36,8 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
             )
             """
         )
-        connection.execute("create table landing.unreleased_files (file varchar)")
+        connection.execute("create table landing.unreleased_files (file varchar, delivered_on date)")
+        connection.execute("create table landing.withdrawn_files (file varchar, delivered_on date)")
         connection.execute(
             "create table landing.store_hours (store_id varchar, day varchar, is_open varchar, delivered_on date)"
         )
@@ -251,17 +252,29 @@ def test_a_file_that_comes_late_into_an_older_day_is_judged_by_itself(database: 
     )
     assert verdict(database, "rows_could_be_read").is_passed
     assert verdict(database, "every_file_could_be_read").is_passed
-    database.execute("insert into landing.unreleased_files values ('web_events/2020-07-01/late.csv')")
+    database.execute("insert into landing.unreleased_files values ('web_events/2020-07-01/late.csv', '2020-07-01')")
     assert verdict(database, "rows_could_be_read").is_stopping
     assert verdict(database, "every_file_could_be_read").failed_scopes == (
         "web_events/2020-07-01/late.csv: cut_off, it ends too early",
     )
 
 
+def test_a_file_that_left_landing_before_it_was_released_is_told_until_the_next_release(
+    database: duckdb.DuckDBPyConnection,
+) -> None:
+    """A night was stopped, and the supplier emptied the folder: without a word its rows would be missing for ever."""
+    name = "no_delivery_was_withdrawn"
+    assert verdict(database, name).is_passed
+    database.execute("insert into landing.withdrawn_files values ('stores/2020-07-09/s.csv', '2020-07-09')")
+    assert verdict(database, name).failed_scopes == ("stores/2020-07-09/s.csv",)
+    database.execute("update landing.builds set previous_as_of = date '2020-07-09'")
+    assert verdict(database, name).is_passed
+
+
 def test_a_file_of_a_first_night_is_judged_whatever_its_day(database: duckdb.DuckDBPyConnection) -> None:
     """The history of years comes in one night, and most of it under older days than the newest."""
     nights(database, 1000)
-    database.execute("insert into landing.unreleased_files select file from landing.files")
+    database.execute("insert into landing.unreleased_files select file, delivered_on from landing.files")
     database.execute("update landing.files set rejected_row_count = 400 where delivered_on = date '2020-06-15'")
     assert verdict(database, "rows_could_be_read").failed_scopes == ("web_events of 2020-06-15",)
     database.execute("update landing.files set row_count = 50 where delivered_on = date '2020-07-05'")

@@ -3,7 +3,8 @@
 The register is a folder of JSON-lines files, each written once, so that neither the warehouse nor the landing folder
 has to survive for the raw files to be understood. A path that is delivered again with other content replaces its older
 content; a file that is gone from landing stays in the register. Which of them a release was ever made from is kept the
-same way, for releases go: they are pruned, rolled back, and may be lost. Not for reading what is inside a file: ``reader``.
+same way, for releases go: they are pruned, rolled back, and may be lost. Not for reading what is inside a file:
+``reader``.
 """
 
 import json
@@ -235,7 +236,7 @@ def add_to_released(released: Path, files: Iterable[tuple[str, str]]) -> None:
 
 
 def _add_page(folder: Path, lines: list[str]) -> None:
-    """Write ``lines`` as the next page of ``folder``; nothing where there are none. Atomic: a page is whole or absent."""
+    """Write ``lines`` as a folder's next page, where there are any. Atomic: a page is there whole or not."""
     if not lines:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

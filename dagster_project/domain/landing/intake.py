@@ -30,11 +30,15 @@ _PAGE_FILES = 500
 
 @dataclass(frozen=True)
 class Intake:
-    """What is known of the deliveries up to a day: every file, which of them were new, and what else lay about."""
+    """What is known of the deliveries up to a day: every file, which of them were new, and what else lay about.
+
+    ``withdrawn`` were read once, but left landing before a release was made from them: they do not count.
+    """
 
     deliveries: tuple[Delivery, ...]
     new_files: tuple[str, ...]
     strangers: tuple[Stranger, ...]
+    withdrawn: tuple[Delivery, ...] = ()
 
 
 def _is_raw_there(raw: Path, delivery: Delivery) -> bool:
@@ -88,11 +92,12 @@ def take_in(
     whose content is known is hashed and not parsed. The register is written every few hundred files, so that a killed
     run goes on where it was. Cost grows with the new bytes.
 
-    ``released`` names the files (path under landing, hash) that a release was ever made from. A file that is gone from landing still
-    counts if it was released, for landing folders are emptied; one that was never released was withdrawn (a bad file
-    that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been kept for long
-    enough: it is neither read nor counted. A file that cannot be had tonight (it is being written, or may not be
-    opened) is among the deliveries without a hash, is no part of the register, and the next night asks for it again.
+    ``released`` names the files (path under landing, hash) that a release was ever made from. A file that is gone from
+    landing still counts if it was released, for landing folders are emptied; one that was never released was withdrawn
+    (a bad file that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been
+    kept for long enough: it is neither read nor counted. A file that cannot be had tonight (it is being written, or may
+    not be opened) is among the deliveries without a hash, is no part of the register, and the next night asks for it
+    again.
 
     Raises RawDamaged where a raw file that counts is gone or damaged and landing holds its delivery no more.
     """
@@ -147,18 +152,19 @@ def take_in(
             known.update({delivery.file: delivery for delivery in page})
     known.update(withheld)
     here = {delivery.file for delivery in found}
-    deliveries = sorted(
-        (
-            delivery
-            for delivery in known.values()
-            if delivery.delivered_on <= as_of
-            and is_kept(delivery)
-            and (not here or delivery.file in here or (delivery.file, delivery.sha256) in released)
-        ),
+    due = sorted(
+        (delivery for delivery in known.values() if delivery.delivered_on <= as_of and is_kept(delivery)),
         key=lambda delivery: delivery.file,
     )
+    withdrawn = tuple(
+        delivery
+        for delivery in due
+        if here and delivery.file not in here and (delivery.file, delivery.sha256) not in released
+    )
+    gone = {delivery.file for delivery in withdrawn}
+    deliveries = [delivery for delivery in due if delivery.file not in gone]
     _ask_for_raw(raw, deliveries)
-    return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers))
+    return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers), withdrawn)
 
 
 def forget_damaged(

@@ -54,14 +54,18 @@ def write_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Deli
     )
 
 
-def write_unreleased_files(connection: duckdb.DuckDBPyConnection, deliveries: Iterable[Delivery]) -> None:
-    """Write ``landing.unreleased_files``: one row per file with content that no release was made from yet.
+def write_file_names(connection: duckdb.DuckDBPyConnection, table: str, deliveries: Iterable[Delivery]) -> None:
+    """Write the landing table ``table``, for the gates: one row per file, with ``file`` and ``delivered_on``.
 
-    The gates answer for these, on whatever day they were delivered. Beside ``landing.files`` and not in it, for that
-    is released, and a release says the same however often it is made.
+    ``unreleased_files``: content that no release was made from yet; the gates answer for it, whatever its day.
+    ``withdrawn_files``: read once, and gone from landing before a release was made. Beside ``landing.files`` and not in
+    it, for that is released, and a release says the same however often it is made.
     """
-    names = pa.table({"file": pa.array([delivery.file for delivery in deliveries], pa.string())})  # noqa: F841 - read by the SQL
-    connection.execute("create or replace table landing.unreleased_files as select file from names")
+    rows = [{"file": delivery.file, "delivered_on": delivery.delivered_on} for delivery in deliveries]
+    names = pa.Table.from_pylist(  # noqa: F841 - read by the SQL below
+        rows, schema=pa.schema([("file", pa.string()), ("delivered_on", pa.date32())])
+    )
+    connection.execute(f"create or replace table landing.{table} as select * from names")
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, raw: Path) -> None:

@@ -213,6 +213,18 @@ def suite(settings: Settings) -> Suite:
                 severity="warn",
             ),
             Statement(
+                "no_delivery_was_withdrawn",
+                """
+                select withdrawn.file, 1
+                from landing.withdrawn_files as withdrawn, landing.builds as builds
+                where withdrawn.delivered_on > coalesce(builds.previous_as_of, date '0001-01-01')
+                """,
+                "These files were read in a night that was stopped, and left landing before a release was made from "
+                "them: they do not count. If nobody took them back, deliver them again.",
+                most=0,
+                severity="warn",
+            ),
+            Statement(
                 "files_end_as_usual",
                 f"""
                 with ends as (

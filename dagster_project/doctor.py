@@ -19,7 +19,7 @@ from dagster_project.domain import release
 from dagster_project.domain.identity.model import read_model
 from dagster_project.domain.landing.deliveries import Delivery, RawDamaged, find, is_unchanged, read_register
 from dagster_project.domain.landing.intake import is_raw_damaged
-from dagster_project.domain.retention import is_kept
+from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
 from dagster_project.run_lock import is_locked
@@ -237,6 +237,7 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
         )
         return
     lost, damaged, coming_back = [], [], []
+    removed = read_removals(settings.raw)
     with duckdb.connect(config={"threads": settings.threads, "memory_limit": settings.memory_limit}) as connection:
         for feed, sha256 in sorted({(d.feed, d.sha256) for d in known.values() if d.row_count}):
             path = settings.raw / feed / f"{sha256}.parquet"
@@ -245,6 +246,8 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
                 continue
             files = [d.file for d in known.values() if (d.feed, d.sha256) == (feed, sha256)]
             is_in_landing = any((settings.landing / file).is_file() for file in files)
+            if not is_in_landing and not path.exists() and all((file, sha256) in removed for file in files):
+                continue
             if not is_in_landing:
                 lost.append(shown)
             elif path.is_file() and _is_parquet(path):

@@ -16,7 +16,7 @@ from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import add_to_released, believable_newest_date, read_released
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import create_views, write_file_names, write_files, write_rejected_rows
-from dagster_project.domain.retention import is_kept
+from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.mishaps import find_lack_of_space
 from dagster_project.quality.gate import create_results_table
 from dagster_project.run_lock import hold_run_lock
@@ -167,6 +167,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             workers=settings.threads,
             progress=progress,
             released=_ever_released_files(settings),
+            removed=read_removals(settings.raw),
             is_kept=lambda delivery: is_kept(delivery, as_of, settings.keep_raw_days),
             most_unpacked_bytes=settings.most_unpacked_bytes,
         )

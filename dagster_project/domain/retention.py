@@ -6,6 +6,7 @@ frees the disk. Here belong raw files, files in landing that raw holds, pages an
 killed commands left behind. Releases are pruned in ``release``; Dagster's records in the job. The clock is given.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -67,6 +68,20 @@ def remove_raw(
         for delivery in same:
             yield Removed("raw file", delivery.file, size)
             size = 0  # counted once
+
+
+def read_removals(raw: Path) -> set[tuple[str, str]]:
+    """Path under landing and hash of every delivered file whose raw file was removed after its period.
+
+    A line that was cut off when the machine died is passed over: its raw file was not removed yet.
+    """
+    found = set()
+    path = raw / REMOVALS
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            found.add((entry["file"], entry["sha256"]))
+    return found
 
 
 def _write_down(path: Path, deliveries: Iterable[Delivery], at: datetime, because: str) -> None:

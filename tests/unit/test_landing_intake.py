@@ -122,6 +122,19 @@ def test_a_file_that_is_gone_from_landing_is_not_forgotten(tmp_path: Path) -> No
     assert len(list((tmp_path / "raw" / "web_events").iterdir())) == 1
 
 
+def test_a_replacement_that_is_taken_back_leaves_what_it_replaced(tmp_path: Path) -> None:
+    """A corrected file was worse than the first, a gate stopped it, and the supplier took it away."""
+    path = put(tmp_path / "landing", "web_events/2020-07-09/a.csv", HEADER + lines("a", "b"))
+    put(tmp_path / "landing", "web_events/2020-07-10/b.csv")
+    used = {(delivery.file, delivery.sha256) for delivery in intake(tmp_path).deliveries}
+    path.write_bytes(HEADER)
+    assert [d.row_count for d in intake(tmp_path, released=used).deliveries] == [0, 1]
+    path.unlink()
+    found = intake(tmp_path, released=used)
+    assert [d.row_count for d in found.deliveries] == [2, 1]
+    assert [d.file for d in found.withdrawn] == ["web_events/2020-07-09/a.csv"]
+
+
 REGISTER = Path("raw") / "deliveries"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from dagster_project.domain.landing.deliveries import find, read_register
+from dagster_project.domain.landing.deliveries import RawDamaged, find, read_register
 from dagster_project.domain.landing.intake import Intake, take_in
-from dagster_project.domain.retention import is_kept, remove_landed, remove_raw
+from dagster_project.domain.retention import is_kept, read_removals, remove_landed, remove_raw
 from dagster_project.jobs import tidy_job
 from dagster_project.run_lock import HomeIsBusy
 from dagster_project.settings import Settings, SettingsError, load_settings
@@ -31,7 +32,12 @@ def visits(home: Path, day: str, event: str) -> Path:
     return path
 
 
-def intake(home: Path, keep_days: dict[str, int]) -> Intake:
+def intake(
+    home: Path,
+    keep_days: dict[str, int],
+    released: Collection[tuple[str, str]] = (),
+    removed: Collection[tuple[str, str]] = (),
+) -> Intake:
     return take_in(
         home / "landing",
         home / "raw",
@@ -40,6 +46,8 @@ def intake(home: Path, keep_days: dict[str, int]) -> Intake:
         connect=duckdb.connect,
         workers=1,
         progress=lambda done, of: None,
+        released=released,
+        removed=removed,
         is_kept=lambda delivery: is_kept(delivery, AS_OF, keep_days),
     )
 
@@ -71,6 +79,25 @@ def test_a_run_counts_the_same_files_whether_the_old_ones_are_gone_yet_or_not(tm
     said = json.loads(line)
     assert said["sha256"] == register["web_events/2020-06-09/part.csv"].sha256
     assert (said["row_count"], said["removed_at"]) == (1, "2020-07-11T05:00:00+00:00")
+
+
+def test_a_longer_period_does_not_ask_for_what_the_shorter_one_removed(tmp_path: Path) -> None:
+    """Also where landing was emptied: nobody is to fetch from a backup what had to go."""
+    old = visits(tmp_path, "2020-06-09", "old")
+    visits(tmp_path, "2020-06-10", "on the day")
+    used = released(intake(tmp_path, {}))
+    register = read_register(tmp_path / "raw" / "deliveries")
+    assert list(remove_raw(tmp_path / "raw", register.values(), as_of=AS_OF, keep_days=PERIOD, at=AT))
+    removals = tmp_path / "raw" / "removals.jsonl"
+    removals.write_text(removals.read_text() + '{"file": "cut o')
+    content = old.read_bytes()
+    old.unlink()
+    found = intake(tmp_path, {}, used, read_removals(tmp_path / "raw"))
+    assert [delivery.file for delivery in found.deliveries] == ["web_events/2020-06-10/part.csv"]
+    with pytest.raises(RawDamaged, match="is gone or damaged"):
+        intake(tmp_path, {}, used)
+    old.write_bytes(content)
+    assert len(intake(tmp_path, {}, used, read_removals(tmp_path / "raw")).deliveries) == 2, "it came again"
 
 
 def test_what_a_newer_delivery_holds_too_stays(tmp_path: Path) -> None:

@@ -187,21 +187,29 @@ def _read_page(page: Path) -> list[str]:
     return [line for line in page.read_text(encoding="utf-8").split("\n") if line]
 
 
-def read_register(register: Path) -> dict[str, Delivery]:
-    """Every delivery ever read, by its path under landing; of a path that came twice, the later content.
+def read_versions(register: Path) -> list[Delivery]:
+    """Every content that was ever read, the older of a path before the newer.
 
     Raises RawDamaged where a page cannot be read: to go on without it would forget deliveries that have left landing.
     """
-    known: dict[str, Delivery] = {}
+    versions: list[Delivery] = []
     for page in sorted(register.glob("*.jsonl")):
         try:
-            known.update({delivery.file: delivery for delivery in map(_from_json, _read_page(page))})
+            versions.extend(map(_from_json, _read_page(page)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RawDamaged(
                 f"The register's page {page} is damaged. Put it back from the backup. If every file that it names "
                 "still lies in landing, move it away instead and run again: they are read anew."
             ) from error
-    return known
+    return versions
+
+
+def read_register(register: Path) -> dict[str, Delivery]:
+    """Every delivery ever read, by its path under landing; of a path that came twice, the later content.
+
+    Raises RawDamaged as ``read_versions`` does.
+    """
+    return {delivery.file: delivery for delivery in read_versions(register)}
 
 
 def add_to_register(register: Path, deliveries: Iterable[Delivery]) -> None:

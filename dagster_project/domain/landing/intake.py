@@ -20,6 +20,7 @@ from dagster_project.domain.landing.deliveries import (
     find,
     is_unchanged,
     read_register,
+    read_versions,
     sync_folder,
 )
 from dagster_project.domain.landing.reader import MOST_UNPACKED_BYTES, read_file
@@ -83,6 +84,7 @@ def take_in(
     workers: int,
     progress: Callable[[int, int], None],
     released: Collection[tuple[str, str]] = (),
+    removed: Collection[tuple[str, str]] = (),
     is_kept: Callable[[Delivery], bool] = lambda delivery: True,
     most_unpacked_bytes: int = MOST_UNPACKED_BYTES,
 ) -> Intake:
@@ -94,10 +96,12 @@ def take_in(
 
     ``released`` names the files (path under landing, hash) that a release was ever made from. A file that is gone from
     landing still counts if it was released, for landing folders are emptied; one that was never released was withdrawn
-    (a bad file that a gate stopped), unless the whole landing folder is gone. What ``is_kept`` says no to has been
-    kept for long enough: it is neither read nor counted. A file that cannot be had tonight (it is being written, or may
-    not be opened) is among the deliveries without a hash, is no part of the register, and the next night asks for it
-    again.
+    (a bad file that a gate stopped), unless the whole landing folder is gone. Where the withdrawn content had replaced
+    one that was released, that one counts on. What ``is_kept`` says no to has been
+    kept for long enough: it is neither read nor counted; nor is what retention ``removed`` from raw and landing no
+    longer has, should the period have become longer since. A file that cannot be had tonight (it is being written, or
+    may not be opened) is among the deliveries without a hash, is no part of the register, and the next night asks for
+    it again.
 
     Raises RawDamaged where a raw file that counts is gone or damaged and landing holds its delivery no more.
     """
@@ -153,7 +157,13 @@ def take_in(
     known.update(withheld)
     here = {delivery.file for delivery in found}
     due = sorted(
-        (delivery for delivery in known.values() if delivery.delivered_on <= as_of and is_kept(delivery)),
+        (
+            delivery
+            for delivery in known.values()
+            if delivery.delivered_on <= as_of
+            and is_kept(delivery)
+            and not ((delivery.file, delivery.sha256) in removed and not _is_raw_there(raw, delivery))
+        ),
         key=lambda delivery: delivery.file,
     )
     withdrawn = tuple(
@@ -162,7 +172,12 @@ def take_in(
         if here and delivery.file not in here and (delivery.file, delivery.sha256) not in released
     )
     gone = {delivery.file for delivery in withdrawn}
-    deliveries = [delivery for delivery in due if delivery.file not in gone]
+    replaced = {
+        delivery.file: delivery
+        for delivery in (read_versions(register) if gone else ())
+        if delivery.file in gone and (delivery.file, delivery.sha256) in released
+    }
+    deliveries = [replaced.get(each.file, each) for each in due if each.file not in gone or each.file in replaced]
     _ask_for_raw(raw, deliveries)
     return Intake(tuple(deliveries), tuple(delivery.file for delivery in new), tuple(strangers), withdrawn)
 

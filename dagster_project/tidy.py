@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from dagster_project.domain import release, retention
-from dagster_project.domain.landing.deliveries import find, read_register
+from dagster_project.domain.landing.deliveries import find, read_register, read_versions
 from dagster_project.domain.retention import Removed
 from dagster_project.run_lock import hold_run_lock, release_run_lock
 from dagster_project.settings import Settings
@@ -38,7 +38,7 @@ def _all(settings: Settings, instance: dg.DagsterInstance, at: datetime, is_rehe
         known = read_register(settings.register)
         yield from retention.remove_raw(
             settings.raw,
-            known.values(),
+            read_versions(settings.register),  # also what was replaced: it has its raw file, and its period
             as_of=as_of,
             keep_days=settings.keep_raw_days,
             at=at,

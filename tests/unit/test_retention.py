@@ -174,6 +174,23 @@ def test_pages_with_personal_data_and_left_overs_go_and_the_access_log_stays(hom
     assert any(sentence.startswith("2 pages") for sentence in say(removed))
 
 
+def test_what_a_delivery_replaced_goes_with_its_period_too(tmp_path: Path) -> None:
+    """The register names the newest content of a path alone; the older one has personal data in raw all the same."""
+    path = visits(tmp_path, "2020-05-01", "first")
+    intake(tmp_path, {})
+    path.write_text(VISITS.format("corrected"))
+    intake(tmp_path, {})
+    assert raw_files(tmp_path) == 2
+    directory = tmp_path / "releases" / "20200710T003000Z"
+    directory.mkdir(parents=True)
+    manifest = {"as_of": AS_OF.isoformat(), "files": [], "tables": [], "inputs": [], "fingerprint": "f"}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    (directory.parent / "current").symlink_to(directory.name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        tidy(Settings(home=tmp_path, keep_raw_days=PERIOD), instance, AT)
+    assert raw_files(tmp_path) == 0
+
+
 def test_the_job_says_in_its_run_what_it_removed(home: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = tidy_job(Settings(home=home)).execute_in_process(instance=instance)

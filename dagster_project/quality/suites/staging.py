@@ -32,10 +32,11 @@ def _unbalanced_share(header: str) -> str:
     """
 
 
-def _refused_share(settings: Settings, judged: str) -> str:
+def _refused_share(judged: str, counts: str) -> str:
     """Per feed that ``judged`` admits and day of delivery, the share of rows in quarantine, with its three main causes.
 
     Of the files that this run must answer for alone: a bad file that comes late is not hidden by its day's good ones.
+    ``counts`` is the condition on how many rows were refused.
     """
     return f"""
         with counted as (
@@ -68,7 +69,7 @@ def _refused_share(settings: Settings, judged: str) -> str:
             refused.refused_count / delivered.row_count
         from refused
         join delivered using (feed, delivered_on)
-        where refused.refused_count > {settings.quarantine_stop_rows}
+        where refused.refused_count {counts}
     """
 
 
@@ -78,15 +79,22 @@ def _quarantine_is_small(settings: Settings) -> list[Statement]:
         "staging.quarantine_summary names file, cause and first lines; ask the supplier for a corrected file. "
         "«cocanal landing check FILE» shows what is wrong without a run."
     )
+    many = f"> {settings.quarantine_stop_rows}"
     own = settings.quarantine_stop_shares
     others = f"feed not in ({', '.join(repr(feed) for feed in own)})" if own else "true"
     return [
-        Statement("quarantine_is_small", _refused_share(settings, others), advice, most=settings.quarantine_stop_share),
+        Statement("quarantine_is_small", _refused_share(others, many), advice, most=settings.quarantine_stop_share),
         *(
-            Statement(
-                f"quarantine_of_{feed}_is_small", _refused_share(settings, f"feed = '{feed}'"), advice, most=share
-            )
+            Statement(f"quarantine_of_{feed}_is_small", _refused_share(f"feed = '{feed}'", many), advice, most=share)
             for feed, share in own.items()
+        ),
+        # Forty consents that are all refused are too few to stop for, and too many to say nothing of.
+        Statement(
+            "small_deliveries_are_not_refused",
+            _refused_share("true", f"between 2 and {settings.quarantine_stop_rows}"),
+            advice,
+            most=0.5,
+            severity="warn",
         ),
     ]
 

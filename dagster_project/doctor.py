@@ -17,7 +17,14 @@ import duckdb
 
 from dagster_project.domain import release
 from dagster_project.domain.identity.model import read_model
-from dagster_project.domain.landing.deliveries import Delivery, RawDamaged, find, is_unchanged, read_register
+from dagster_project.domain.landing.deliveries import (
+    Delivery,
+    RawDamaged,
+    find,
+    is_unchanged,
+    read_register,
+    read_released,
+)
 from dagster_project.domain.landing.intake import is_raw_damaged
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
@@ -236,6 +243,10 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
             "the next run cannot say what was delivered.",
         )
         return
+    try:
+        read_released(settings.released_files)
+    except RawDamaged as error:
+        yield Finding("wrong", "raw", str(error))
     lost, damaged, coming_back = [], [], []
     removed = read_removals(settings.raw)
     with duckdb.connect(config={"threads": settings.threads, "memory_limit": settings.memory_limit}) as connection:

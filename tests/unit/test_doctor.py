@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dagster_project import doctor
 from dagster_project.cli import app
 from dagster_project.domain import release
-from dagster_project.domain.landing.deliveries import Delivery, add_to_register, find
+from dagster_project.domain.landing.deliveries import Delivery, add_to_register, add_to_released, find
 from dagster_project.run_lock import hold_run_lock, release_run_lock
 from dagster_project.settings import Settings
 
@@ -52,6 +52,7 @@ def home(tmp_path: Path) -> Path:
     with duckdb.connect() as connection:
         connection.execute(f"copy (select 'S1' as store_id) to '{home}/raw/stores/ab.parquet'")
     add_to_register(home / "raw" / "deliveries", [delivery])
+    add_to_released(home / "raw" / "released", [(delivery.file, delivery.sha256)])
     make_release(home, FIRST, "2020-07-13", [])
     make_release(home, SECOND, "2020-07-14", [delivery])
     release.remember_release(home / "raw" / "last_release", SECOND)
@@ -104,6 +105,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str, bool]] = [
     ("releases", lambda home: turn(home / "releases" / FIRST / "cocanal.duckdb"), "other bytes", True),
     ("raw", lambda home: damage_values(home / "raw/stores/ab.parquet"), "cocanal rebuild", True),
     ("raw", lambda home: cut(home / "raw/deliveries/000001.jsonl"), "register", False),
+    ("raw", lambda home: cut(home / "raw/released/000001.jsonl"), "which files releases were made from", False),
     ("warehouse", lambda home: (home / "warehouse.duckdb").mkdir(), "move it away", False),
     ("run", lambda home: (home / "run.lock").mkdir(), "move it away", False),
     ("home", lambda home: [home.chmod(0o755), (home / "raw").chmod(0o755)], "chmod -R o-rwx", False),

@@ -140,8 +140,8 @@ def export(
                 target = out or settings.home / "quarantine" / f"{feed}_{build_id}.csv"
                 if out is None:
                     own_folder(target.parent)
-                log_access(settings.home, f"quarantine of {feed}", "exported for the supplier")
                 count = write(connection, settings.raw, Wanted(feeds()[feed], rule, file), target)
+                log_access(settings.home, f"quarantine of {feed}", "exported for the supplier")
         except NothingToExport as error:
             complaints.print(escape(str(error)), style="red", soft_wrap=True)
             raise typer.Exit(WRONG_USE) from None

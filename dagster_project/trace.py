@@ -21,6 +21,7 @@ from dagster_project.domain.identity.explanation import attach_release
 from dagster_project.domain.landing.deliveries import Delivery, read_register
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
 from dagster_project.domain.phones import write_phone_numbers
+from dagster_project.domain.retention import read_removals
 from dagster_project.settings import Settings, SettingsError, load_settings
 from dagster_project.stages import LANDING, STAGING
 from dagster_project.transform import TransformError, build
@@ -82,7 +83,8 @@ class Trace:
 
     ``header`` names the transaction that a line belongs to. ``accounts`` holds account, rule and confidence; of a
     statement about an identifier, every account that holds it. ``unreadable_row_count`` counts the rows of the feed
-    that could not be read at all: the key may stand in one of them.
+    that could not be read at all, ``removed_file_count`` its files that have been kept for their period: the key may
+    stand in one of them.
     """
 
     feed: str
@@ -91,6 +93,7 @@ class Trace:
     as_of: date | None
     occurrences: tuple[Occurrence, ...]
     unreadable_row_count: int = 0
+    removed_file_count: int = 0
     header: str | None = None
     booking: Booking | None = None
     related: tuple[Booking, ...] = ()
@@ -114,15 +117,20 @@ def _key_parts(feed: Feed, key: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _deliveries(settings: Settings, feed: Feed) -> list[Delivery]:
-    """Every file of the feed and its header that was ever read and that raw still holds."""
-    wanted = {feed.name, feed.header}
-    return [
-        delivery
-        for delivery in read_register(settings.register).values()
-        if delivery.feed in wanted
-        and (not delivery.row_count or (settings.raw / delivery.feed / f"{delivery.sha256}.parquet").exists())
+def _deliveries(settings: Settings, feed: Feed, released: set[tuple[str, str]]) -> tuple[list[Delivery], int]:
+    """The files of the feed and its header that a run reads, and how many of the feed's are not kept any more.
+
+    A file that left landing before a release was made from it was withdrawn: no run reads it.
+    """
+    known = [each for each in read_register(settings.register).values() if each.feed in (feed.name, feed.header)]
+    removed = read_removals(settings.raw)
+    found = [
+        each
+        for each in known
+        if ((each.file, each.sha256) in released or (settings.landing / each.file).is_file())
+        and (not each.row_count or (settings.raw / each.feed / f"{each.sha256}.parquet").exists())
     ]
+    return found, sum(each.feed == feed.name and (each.file, each.sha256) in removed for each in known)
 
 
 def _same(column: str, feed: Feed, place: int) -> str:
@@ -137,12 +145,8 @@ def _same(column: str, feed: Feed, place: int) -> str:
 
 
 def _keep_rows(connection: duckdb.DuckDBPyConnection, feed: Feed, key: tuple[str, ...], parts: list[str]) -> None:
-    """Replace the feed's view by a table of the rows of one key; of a feed whose deliveries are whole tables also the
-    rows of the last one, for it decides whether the key is still there.
-    """
+    """Replace the feed's view by a table of the rows of one key."""
     where = " and ".join(_same(column, feed, place) for place, column in enumerate(key, start=1))
-    if feed.whole_table:
-        where = f"({where}) or delivered_on = (select max(delivered_on) from landing.files where feed = '{feed.name}')"
     connection.execute(f"create table landing.kept as select * from landing.{feed.name} where {where}", parts)
     connection.execute(f"drop view landing.{feed.name}")
     connection.execute(f"alter table landing.kept rename to {feed.name}")
@@ -155,12 +159,13 @@ class _Found:
     occurrences: tuple[Occurrence, ...] = ()
     unreadable_row_count: int = 0
     named: tuple[str | None, str] | None = None
+    removed_file_count: int = 0
 
 
 def _find(settings: Settings, feed: Feed, parts: list[str], released: set[tuple[str, str]]) -> _Found:
-    deliveries = _deliveries(settings, feed)
+    deliveries, removed = _deliveries(settings, feed, released)
     if not deliveries:
-        return _Found()
+        return _Found(removed_file_count=removed)
     with tempfile.TemporaryDirectory(prefix="cocanal-trace-") as folder:
         aside = load_settings(home=Path(folder))
         warehouse = Warehouse(aside)
@@ -220,7 +225,7 @@ def _find(settings: Settings, feed: Feed, parts: list[str], released: set[tuple[
         Occurrence(file, line, delivered_on, fate, rule, message, (file, sha256) in released)
         for file, line, delivered_on, fate, rule, message, sha256 in rows
     )
-    return _Found(occurrences, unreadable, named)
+    return _Found(occurrences, unreadable, named, removed)
 
 
 def _named(
@@ -328,7 +333,9 @@ def trace(settings: Settings, feed_name: str, key: str) -> Trace:
     released = {(entry["file"], entry["sha256"]) for entry in manifest.get("inputs", ())}
     found = _find(settings, feed, parts, released)
     if current is None:
-        return Trace(feed.name, key, None, None, found.occurrences, found.unreadable_row_count)
+        return Trace(
+            feed.name, key, None, None, found.occurrences, found.unreadable_row_count, found.removed_file_count
+        )
     header = f"{feed.header}:{parts[0]}" if feed.header else None
     with Warehouse(settings).scratch() as connection:
         try:
@@ -373,6 +380,7 @@ def trace(settings: Settings, feed_name: str, key: str) -> Trace:
         as_of=date.fromisoformat(manifest["as_of"]),
         occurrences=found.occurrences,
         unreadable_row_count=found.unreadable_row_count,
+        removed_file_count=found.removed_file_count,
         header=header,
         booking=booking,
         related=related,

@@ -59,9 +59,13 @@ def trace(
 
 
 def _say_never_delivered(found: "Trace") -> str:
-    words = f"No row of {found.feed} with the key {found.key} was ever read."
+    words = f"No file that counts holds a row of {found.feed} with the key {found.key}."
     if found.unreadable_row_count:
         words += f" {found.unreadable_row_count} rows of this feed could not be read as rows: it may be one of them."
+    if found.removed_file_count:
+        words += (
+            f" {found.removed_file_count} files of this feed are not kept any more: it may have been in one of them."
+        )
     return words
 
 

@@ -73,8 +73,8 @@
     {%- if not execute -%}
     {#- At parse time dbt only needs to see what is read. -#}
     {{ return('select * from ' ~ [
-        source('landing', feed), source('staging', 'phone_numbers'), source('staging', 'country_names'),
-        ref('stg_' ~ feed)
+        source('landing', feed), source('landing', 'files'),
+        source('staging', 'phone_numbers'), source('staging', 'country_names'), ref('stg_' ~ feed)
     ] | join(', ')) }}
     {%- endif -%}
     {%- set meta = contract_feed(feed).config.meta -%}
@@ -144,8 +144,7 @@
                             select 1
                             from typed as last_delivery
                             where
-                                last_delivery.delivered_on
-                                = (select max(any_delivery.delivered_on) from typed as any_delivery)
+                                last_delivery.delivered_on >= {{ last_whole_day(feed) }}
                                 {%- for key in keys %}
                                 and last_delivery.typed_{{ key }} = suspects.typed_{{ key }}
                                 {%- endfor %}
@@ -266,7 +265,7 @@
                 select 1
                 from keyed as last_delivery
                 where
-                    last_delivery.delivered_on = (select max(any_delivery.delivered_on) from keyed as any_delivery)
+                    last_delivery.delivered_on >= {{ last_whole_day(feed) }}
                     {%- for key in keys %}
                     and last_delivery.typed_{{ key }} = keyed.typed_{{ key }}
                     {%- endfor %}

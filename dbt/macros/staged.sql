@@ -2,8 +2,27 @@
     The rows of a feed that count: typed, complete, one row per key. Of a key that was delivered more than once, the
     greatest version wins where the feed has one, then the latest delivery, then a hash of the content: never the
     position in a file. Each delivery of a reference feed is the whole table: a key that the last one does not hold is
-    gone; a key whose newest row is refused keeps its older row. A line counts only while its header is there.
+    gone, unless a file of it was cut off; a key whose newest row is refused keeps its older row. A line counts only while its header is there.
 -#}
+{#-
+    The day of the last delivery of a reference feed that came whole: a file that was cut off or could not be read says
+    nothing of the keys that it does not hold. Of a feed that never came whole, its first day.
+-#}
+{% macro last_whole_day(feed) -%}
+    (
+        select coalesce(max(case when days.is_whole then days.delivered_on end), min(days.delivered_on))
+        from (
+            select
+                files.delivered_on,
+                bool_and(files.status not in ('cut_off', 'unreadable', 'changing')) as is_whole
+            from {{ source('landing', 'files') }} as files
+            where files.feed = '{{ feed }}'
+            group by files.delivered_on
+            having sum(files.row_count - files.rejected_row_count) > 0
+        ) as days
+    )
+{%- endmacro %}
+
 {% macro staged(feed, header=none) -%}
     {%- if execute -%}
     {%- set meta = contract_feed(feed).config.meta -%}
@@ -39,7 +58,7 @@
                 select 1
                 from typed as last_delivery
                 where
-                    last_delivery.delivered_on = (select max(any_delivery.delivered_on) from typed as any_delivery)
+                    last_delivery.delivered_on >= {{ last_whole_day(feed) }}
                     {%- for key in keys %}
                     and last_delivery.typed_{{ key }} = typed.typed_{{ key }}
                     {%- endfor %}
@@ -127,6 +146,6 @@
     select * from counted
     {%- else -%}
     {#- At parse time dbt only needs to see what is read. -#}
-    select * from {{ source('landing', feed) }}, {{ source('staging', 'phone_numbers') }}, {{ source('staging', 'country_names') }}
+    select * from {{ source('landing', feed) }}, {{ source('landing', 'files') }}, {{ source('staging', 'phone_numbers') }}, {{ source('staging', 'country_names') }}
     {%- endif -%}
 {%- endmacro %}

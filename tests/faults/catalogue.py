@@ -700,6 +700,23 @@ def _(shop: Shop) -> None:
     shop.file(3, "stock_2.csv", [shop.stock(3, "P2", 0).broken("quantity", "none", UNREADABLE)])
 
 
+@_defect(
+    "a whole table that is cut off",
+    kept="the rows before the cut, and every key that stands behind it as it was",
+    refused="the row that was cut",
+)
+def _(shop: Shop) -> None:
+    shop.deliver(1, *(shop.stock(1, f"P{n}", n) for n in (1, 2, 3)))
+    cut = replace(shop.stock(3, "P2", 0).refused("wrong_column_count", "cut_off", UNREADABLE), line="S1")
+    shop.file(
+        3,
+        "stock.csv",
+        [shop.stock(3, "P1", 7), cut],
+        damage=lambda whole: whole.rstrip(b"\n") + b",P2",
+        statuses=("cut_off",),
+    )
+
+
 @_defect("a negative quantity on a sale", kept="the line as it says")
 def _(shop: Shop) -> None:
     ticket = shop.ticket(1, "10.00")

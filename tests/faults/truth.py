@@ -164,8 +164,11 @@ class Truth:
         accepted: dict[tuple[Any, ...], list[tuple[Any, int, Place, Row]]] = defaultdict(list)
         refused: list[tuple[int, Place, Row]] = []
         best_of: dict[tuple[Any, ...] | None, tuple[Any, int]] = {}
-        last_day = max((file.day for file in mine if file.rows_on(self.night)), default=None)
-        last_keys = {row.key for file in mine if file.day == last_day for row in file.rows_on(self.night)}
+        # A delivery that was cut off says nothing of the keys that it does not hold.
+        days = {file.day for file in mine if file.rows_on(self.night)}
+        whole = days - {file.day for file in mine if "cut_off" in file.statuses}
+        last_day = max(whole, default=min(days, default=None))
+        last_keys = {row.key for file in mine if file.day >= last_day for row in file.rows_on(self.night)}
         for rank, file in enumerate(mine):
             for line, row in enumerate(file.rows_on(self.night), start=1):
                 place = (file.path, line)

@@ -63,9 +63,7 @@ def _say_never_delivered(found: "Trace") -> str:
     if found.unreadable_row_count:
         words += f" {found.unreadable_row_count} rows of this feed could not be read as rows: it may be one of them."
     if found.removed_file_count:
-        words += (
-            f" {found.removed_file_count} files of this feed are not kept any more: it may have been in one of them."
-        )
+        words += f" {found.removed_file_count} files of this feed are not kept any more: it may have stood there."
     return words
 
 

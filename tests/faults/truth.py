@@ -167,8 +167,8 @@ class Truth:
         # A delivery that was cut off says nothing of the keys that it does not hold.
         days = {file.day for file in mine if file.rows_on(self.night)}
         whole = days - {file.day for file in mine if "cut_off" in file.statuses}
-        last_day = max(whole, default=min(days, default=None))
-        last_keys = {row.key for file in mine if file.day >= last_day for row in file.rows_on(self.night)}
+        last_day = max(whole or {min(days)}) if days else None
+        last_keys = {row.key for file in mine if last_day and file.day >= last_day for row in file.rows_on(self.night)}
         for rank, file in enumerate(mine):
             for line, row in enumerate(file.rows_on(self.night), start=1):
                 place = (file.path, line)

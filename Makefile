@@ -18,7 +18,7 @@ demo: .venv/ready
 test: .venv/ready lint
 	@$(RUN) pytest -n 2 --dist loadgroup
 
-# Runs killed at every boundary, and readers during twenty runs: half an hour. It prints its figures.
+# Runs killed at every boundary, and readers during twenty runs: an hour. It prints its figures.
 test-long: .venv/ready
 	@$(RUN) pytest -q -s -m long tests
 

@@ -140,15 +140,7 @@
                         {%- for key in keys %}
                         suspects.typed_{{ key }} is not null and
                         {%- endfor %}
-                        not exists (
-                            select 1
-                            from typed as last_delivery
-                            where
-                                last_delivery.delivered_on >= {{ last_whole_day(feed) }}
-                                {%- for key in keys %}
-                                and last_delivery.typed_{{ key }} = suspects.typed_{{ key }}
-                                {%- endfor %}
-                        )
+                        not {{ is_in_last_delivery(feed, 'typed', 'suspects') | indent(24) }}
                         then 'replaced'
                     {%- endif %}
                 end as left_because
@@ -261,15 +253,7 @@
             {%- for key in keys %}
             keyed.typed_{{ key }} is not null and
             {%- endfor %}
-            not exists (
-                select 1
-                from keyed as last_delivery
-                where
-                    last_delivery.delivered_on >= {{ last_whole_day(feed) }}
-                    {%- for key in keys %}
-                    and last_delivery.typed_{{ key }} = keyed.typed_{{ key }}
-                    {%- endfor %}
-            )
+            not {{ is_in_last_delivery(feed, 'keyed', 'keyed') | indent(12) }}
     ) as replaced_rows_of_{{ feed }}
 {%- endmacro %}
 

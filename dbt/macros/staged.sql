@@ -1,10 +1,4 @@
 {#-
-    The rows of a feed that count: typed, complete, one row per key. Of a key that was delivered more than once, the
-    greatest version wins where the feed has one, then the latest delivery, then a hash of the content: never the
-    position in a file. Each delivery of a reference feed is the whole table: a key that the last one does not hold is
-    gone, unless a file of it was cut off; a key whose newest row is refused keeps its older row. A line counts only while its header is there.
--#}
-{#-
     The day of the last delivery of a reference feed that came whole: a file that was cut off or could not be read says
     nothing of the keys that it does not hold. Of a feed that never came whole, its first day.
 -#}
@@ -23,6 +17,29 @@
     )
 {%- endmacro %}
 
+{#-
+    Whether the last delivery of a reference feed holds the key of `row`, which is a row of `rows`; `rows` has
+    `delivered_on` and the typed key of every delivered row.
+-#}
+{% macro is_in_last_delivery(feed, rows, row) -%}
+    exists (
+        select 1
+        from {{ rows }} as last_delivery
+        where
+            last_delivery.delivered_on >= {{ last_whole_day(feed) }}
+            {%- for key in contract_feed(feed).config.meta.key %}
+            and last_delivery.typed_{{ key }} = {{ row }}.typed_{{ key }}
+            {%- endfor %}
+    )
+{%- endmacro %}
+
+{#-
+    The rows of a feed that count: typed, complete, one row per key. Of a key that was delivered more than once, the
+    greatest version wins where the feed has one, then the latest delivery, then a hash of the content: never the
+    position in a file. Each delivery of a reference feed is the whole table: a key that the last one does not hold is
+    gone, unless a file of it was cut off; a key whose newest row is refused keeps its older row. A line counts only while
+    its header is there.
+-#}
 {% macro staged(feed, header=none) -%}
     {%- if execute -%}
     {%- set meta = contract_feed(feed).config.meta -%}
@@ -54,15 +71,7 @@
             )
             {%- endif %}
             {%- if meta.get('whole_table') %}
-            and exists (
-                select 1
-                from typed as last_delivery
-                where
-                    last_delivery.delivered_on >= {{ last_whole_day(feed) }}
-                    {%- for key in keys %}
-                    and last_delivery.typed_{{ key }} = typed.typed_{{ key }}
-                    {%- endfor %}
-            )
+            and {{ is_in_last_delivery(feed, 'typed', 'typed') | indent(12) }}
             {%- endif %}
     ),
 

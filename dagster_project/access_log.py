@@ -18,8 +18,11 @@ def own_folder(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-def log_access(home: Path, subject: str, because: str) -> None:
-    """Add a line: the moment, the user, what was looked at, the reason. Raises OSError where it cannot be written."""
+def log_access(home: Path, because: str, **subject: str) -> None:
+    """Add a line: the moment, the user, what was looked at (``account="A1"``, ``quarantine="shop_orders"``), and why.
+
+    Raises OSError where it cannot be written.
+    """
     folder = home / "explain"
     own_folder(folder)
     try:
@@ -29,7 +32,7 @@ def log_access(home: Path, subject: str, because: str) -> None:
     line = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "user": user,
-        "account": subject,
+        **subject,
         "because": because,
     }
     handle = os.open(folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -329,6 +329,8 @@ def tidy_home(
     """Remove deliveries, releases, run records, pages and left-overs that were kept for their period; say what went."""
     with _told_in_sentences():
         settings = _settings(home)
+        if not settings.home.is_dir():
+            raise SettingsError(f"There is no home at {settings.home}: name it with --home or COCANAL_HOME.")
         _quieten(False)
         from datetime import UTC, datetime
 
@@ -406,7 +408,10 @@ def release_list(home: _Home = None) -> None:
         settings = _settings(home)
         from dagster_project.domain.release import list_releases
 
-        for release in list_releases(settings.home):
+        releases = list_releases(settings.home)
+        if not releases:
+            console.print(f"There is no release in {settings.home} yet: «cocanal run» makes one.", soft_wrap=True)
+        for release in releases:
             manifest = release.manifest()
             accepted = f", accepted: {len(manifest['accepted_gates'])} gates" if manifest["accepted_gates"] else ""
             mark = "→" if release.is_current else " "

@@ -25,7 +25,7 @@ from dagster_project.domain.landing.deliveries import (
     read_register,
     read_released,
 )
-from dagster_project.domain.landing.intake import is_raw_damaged
+from dagster_project.domain.landing.intake import is_raw_damaged, looks_like_parquet
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
@@ -225,14 +225,6 @@ def _releases(settings: Settings, now: datetime, is_full: bool) -> Iterator[Find
     )
 
 
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as stream:
-        if stream.read(4) != b"PAR1":
-            return False
-        stream.seek(-4, os.SEEK_END)
-        return stream.read(4) == b"PAR1"
-
-
 def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
     known = _register(settings)
     if known is None:
@@ -253,7 +245,7 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
         for feed, sha256 in sorted({(d.feed, d.sha256) for d in known.values() if d.row_count}):
             path = settings.raw / feed / f"{sha256}.parquet"
             shown = f"{feed}/{path.name}"
-            if path.is_file() and _is_parquet(path) and not (is_full and is_raw_damaged(connection, path)):
+            if looks_like_parquet(path) and not (is_full and is_raw_damaged(connection, path)):
                 continue
             files = [d.file for d in known.values() if (d.feed, d.sha256) == (feed, sha256)]
             is_in_landing = any((settings.landing / file).is_file() for file in files)
@@ -261,7 +253,7 @@ def _raw(settings: Settings, is_full: bool) -> Iterator[Finding]:
                 continue
             if not is_in_landing:
                 lost.append(shown)
-            elif path.is_file() and _is_parquet(path):
+            elif looks_like_parquet(path):
                 damaged.append(shown)
             else:
                 coming_back.append(shown)

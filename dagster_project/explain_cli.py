@@ -81,7 +81,7 @@ def explain(
         target = html or folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', found.account_id)}.html"
         try:
             if show_personal_data:
-                log_access(settings.home, found.account_id, reason)
+                log_access(settings.home, reason, account=found.account_id)
             if html is None:
                 own_folder(folder)
             write_privately(target, render_page(found, release_id=release.release_id))

@@ -150,7 +150,8 @@ def _desk(home: Path | None) -> Iterator[_Desk]:
 
     from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints
     from dagster_project.domain.identity.review import DecisionError, delivered_decisions
-    from dagster_project.domain.release import DATABASES, ReleaseError, current_release
+    from dagster_project.domain.landing.deliveries import read_released
+    from dagster_project.domain.release import DATABASES, ReleaseError, current_release, input_files
     from dagster_project.warehouse import Warehouse
 
     with _told_in_sentences():
@@ -158,7 +159,7 @@ def _desk(home: Path | None) -> Iterator[_Desk]:
         current = current_release(settings.home)
         if current is None:
             raise ReleaseError(f"There is no release in {settings.home} yet: «cocanal run» makes one.")
-        released = {(entry["file"], entry["sha256"]) for entry in current.manifest()["inputs"]}
+        released = input_files([current.directory]) | read_released(settings.released_files)
         try:
             with (
                 Warehouse(settings).scratch() as connection,

@@ -141,7 +141,7 @@ def export(
                 if out is None:
                     own_folder(target.parent)
                 count = write(connection, settings.raw, Wanted(feeds()[feed], rule, file), target)
-                log_access(settings.home, f"quarantine of {feed}", "exported for the supplier")
+                log_access(settings.home, "exported for the supplier", quarantine=feed)
         except NothingToExport as error:
             complaints.print(escape(str(error)), style="red", soft_wrap=True)
             raise typer.Exit(WRONG_USE) from None

@@ -18,7 +18,7 @@ from dagster_project.domain import release
 from dagster_project.domain.contract import Feed, feeds
 from dagster_project.domain.countries import write_country_names
 from dagster_project.domain.identity.explanation import attach_release
-from dagster_project.domain.landing.deliveries import Delivery, read_register
+from dagster_project.domain.landing.deliveries import Delivery, read_register, read_released
 from dagster_project.domain.landing.tables import create_views, write_files, write_rejected_rows
 from dagster_project.domain.phones import write_phone_numbers
 from dagster_project.domain.retention import read_removals
@@ -36,7 +36,7 @@ class Occurrence:
     """One delivered row of the key, and what became of it.
 
     ``fate`` is ``current`` (it counts), ``identical`` (it says what the current one says), ``superseded`` (another
-    version counts), ``withdrawn`` (a later delivery of the whole table no longer holds the key) or ``refused``
+    version counts), ``replaced`` (a later delivery of the whole table no longer holds the key) or ``refused``
     (``rule`` and ``message`` say why). ``is_released``: the current release was made from its file.
     """
 
@@ -124,10 +124,11 @@ def _deliveries(settings: Settings, feed: Feed, released: set[tuple[str, str]]) 
     """
     known = [each for each in read_register(settings.register).values() if each.feed in (feed.name, feed.header)]
     removed = read_removals(settings.raw)
+    ever_released = released | read_released(settings.released_files)
     found = [
         each
         for each in known
-        if ((each.file, each.sha256) in released or (settings.landing / each.file).is_file())
+        if ((each.file, each.sha256) in ever_released or (settings.landing / each.file).is_file())
         and (not each.row_count or (settings.raw / each.feed / f"{each.sha256}.parquet").exists())
     ]
     return found, sum(each.feed == feed.name and (each.file, each.sha256) in removed for each in known)
@@ -208,7 +209,7 @@ def _find(settings: Settings, feed: Feed, parts: list[str], released: set[tuple[
                     case
                         when fates.rule is not null then 'refused'
                         when fates.is_current then 'current'
-                        when winner.content is null then 'withdrawn'
+                        when winner.content is null then 'replaced'
                         when winner.content = fates.content then 'identical'
                         else 'superseded'
                     end,

@@ -13,7 +13,7 @@ _FATES = {
     "current": "counts",
     "identical": "says the same as the row that counts",
     "superseded": "another version counts",
-    "withdrawn": "a later delivery of the whole table no longer holds it",
+    "replaced": "a later delivery of the whole table no longer holds it",
 }
 _EXCLUSIONS = {
     "cancelled": "the order was cancelled",

@@ -21,8 +21,8 @@ from dagster_project.domain.landing.deliveries import Delivery, is_unchanged
 REMOVALS = "removals.jsonl"
 # What people are given to read or to fill in: it holds personal data, and nobody needs it when its work is done.
 _PAGES = ("explain/*.html", "identity/review_*.csv", "quarantine/*.csv")
-# Folders that a command works in and removes at its end, unless it was killed.
-_LEFT_OVERS = (".diff-*", ".decisions-*")
+# Folders that a command works in and removes at its end, unless it was killed; damaged raw files that were read again.
+_LEFT_OVERS = (".diff-*", ".decisions-*", "raw/*/*.damaged")
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,13 @@ def remove_pages(home: Path, *, before: datetime, is_rehearsal: bool = False) ->
 
 
 def remove_left_overs(home: Path, *, before: datetime, is_rehearsal: bool = False) -> Iterator[Removed]:
-    """Remove the folders of commands that were killed: those in which nothing was written since a moment."""
+    """Remove what killed commands and a rebuild left: that in which nothing was written since a moment."""
     for path in sorted(path for pattern in _LEFT_OVERS for path in home.glob(pattern)):
         stats = [each.lstat() for each in (path, *path.rglob("*"))]
         if max(stat.st_mtime for stat in stats) >= before.timestamp():
             continue
-        if not is_rehearsal:
+        if not is_rehearsal and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        yield Removed("left-over", path.name, sum(stat.st_size for stat in stats))
+        elif not is_rehearsal:
+            path.unlink()
+        yield Removed("left-over", path.relative_to(home).as_posix(), sum(stat.st_size for stat in stats))

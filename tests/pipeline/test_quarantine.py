@@ -53,7 +53,7 @@ def test_refused_rows_go_back_as_they_came_in_the_notation_of_the_feed(home: Pat
     assert all(row["quarantine_message"] for row in rows)
     assert (home / "back.csv").stat().st_mode & 0o077 == 0
     (line,) = (home / "explain" / "access.log").read_text().splitlines()
-    assert json.loads(line)["account"] == "quarantine of pos_tickets"
+    assert json.loads(line)["quarantine"] == "pos_tickets"
 
 
 def test_what_a_spreadsheet_would_run_is_disarmed_and_numbers_stay(

@@ -150,9 +150,10 @@ def home(tmp_path: Path) -> Path:
         "explain/access.log": 400,
         "identity/model.json": 400,
         ".diff-abc/warehouse.duckdb": 3,
+        "raw/web_events/abc.damaged": 3,
     }.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
         moment = (AT - timedelta(days=days)).timestamp()
         os.utime(path, (moment, moment))
@@ -167,7 +168,9 @@ def test_pages_with_personal_data_and_left_overs_go_and_the_access_log_stays(hom
         "explain/A1.html",
         "identity/review_20200601T000000Z.csv",
         ".diff-abc",
+        "raw/web_events/abc.damaged",
     }
+    assert not (home / "raw" / "web_events" / "abc.damaged").exists()
     assert (home / "explain" / "access.log").exists()
     assert (home / "identity" / "model.json").exists()
     assert (home / "quarantine" / "shop_orders.csv").exists()
@@ -196,7 +199,7 @@ def test_the_job_says_in_its_run_what_it_removed(home: Path) -> None:
         result = tidy_job(Settings(home=home)).execute_in_process(instance=instance)
         said = [entry.user_message for entry in instance.all_logs(result.run_id)]
     assert result.success
-    assert any("Removed: 1 left-over" in message and ".diff-abc" in message for message in said)
+    assert any("Removed: 2 left-overs" in message and ".diff-abc" in message for message in said)
 
 
 def test_nothing_is_tidied_while_a_run_works(home: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -42,17 +42,19 @@ class Intake:
     withdrawn: tuple[Delivery, ...] = ()
 
 
-def _is_raw_there(raw: Path, delivery: Delivery) -> bool:
-    """Whether the raw file lies there and looks like one from outside: Parquet begins and ends with its mark."""
-    if delivery.row_count == 0:
-        return True
+def looks_like_parquet(path: Path) -> bool:
+    """Whether a file is there that begins and ends as Parquet does."""
     try:
-        with (raw / delivery.feed / f"{delivery.sha256}.parquet").open("rb") as source:
+        with path.open("rb") as source:
             begins = source.read(4) == b"PAR1"
             source.seek(-4, os.SEEK_END)
             return begins and source.read(4) == b"PAR1"
     except OSError:
         return False
+
+
+def _is_raw_there(raw: Path, delivery: Delivery) -> bool:
+    return delivery.row_count == 0 or looks_like_parquet(raw / delivery.feed / f"{delivery.sha256}.parquet")
 
 
 def _ask_for_raw(raw: Path, deliveries: Iterable[Delivery]) -> None:
@@ -203,16 +205,12 @@ def forget_damaged(
     return found
 
 
-def is_raw_damaged(connection: duckdb.DuckDBPyConnection, path: Path, *, is_thorough: bool = True) -> bool:
-    """Whether a raw file that is there cannot be read: its footer or, thorough, any of its values."""
+def is_raw_damaged(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Whether any value of a raw file that is there cannot be read."""
     if not path.is_file():
         return False
-    shown = literal(path)
-    query = f"select bit_xor(hash(rows)) from read_parquet({shown}) as rows"
-    if not is_thorough:
-        query = f"select count(*) from parquet_schema({shown})"
     try:
-        connection.execute(query).fetchall()
+        connection.execute(f"select bit_xor(hash(rows)) from read_parquet({literal(path)}) as rows").fetchall()
     except duckdb.Error:
         return True
     return False

@@ -1,7 +1,10 @@
 """What a gate says: statements about measures, and what came of judging them. Not for how they are judged: gate."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from dagster_project.domain.sql_literal import literal, literals
 
 Severity = Literal["stop", "warn"]
 
@@ -29,6 +32,31 @@ class Statement:
         if self.least is not None and self.most is not None:
             return f"{self.least:g}" if self.least == self.most else f"{self.least:g} to {self.most:g}"
         return f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+
+
+# Where a measure says it, the condition on which feeds a statement is about is put in.
+JUDGED_FEEDS = "{judged feeds}"
+
+
+def for_each_feed(statement: Statement, own: Mapping[str, float]) -> tuple[Statement, ...]:
+    """A statement for all feeds but those in ``own``, and one for each of these, named ``<name>_of_<feed>``.
+
+    A feed's own limit stands in place of the statement's bound. The measure names ``JUDGED_FEEDS`` as a condition.
+    """
+    others = f"feed not in ({literals(own)})" if own else "true"
+    return (
+        replace(statement, measure=statement.measure.replace(JUDGED_FEEDS, others)),
+        *(
+            replace(
+                statement,
+                name=f"{statement.name}_of_{feed}",
+                measure=statement.measure.replace(JUDGED_FEEDS, f"feed = {literal(feed)}"),
+                least=None if statement.least is None else limit,
+                most=None if statement.most is None else limit,
+            )
+            for feed, limit in own.items()
+        ),
+    )
 
 
 @dataclass(frozen=True)

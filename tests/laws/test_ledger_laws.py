@@ -16,19 +16,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from laws.effort import QUICK
 
 from dagster_project.domain.contract import feeds
 
-_QUICK = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 _PARIS = ZoneInfo("Europe/Paris")
 DAYS = tuple(date(2020, 10, day) for day in range(24, 29))  # the clock goes back on the 25th
 BROKEN = "?"
@@ -325,7 +318,7 @@ def assert_the_same(one: dict[str, list[Any]], other: dict[str, list[Any]]) -> N
 
 
 def test_every_row_and_every_cent_is_where_the_bookkeeper_finds_it(tmp_path: Path, supplier: Any, walk: Any) -> None:
-    @_QUICK
+    @QUICK
     @given(seed=st.integers(0, 2**32))
     def holds(seed: int) -> None:
         shutil.rmtree(tmp_path / "home", ignore_errors=True)

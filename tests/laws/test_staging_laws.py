@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from laws.effort import QUICK
 
 from dagster_project.domain.contract import Feed, feeds
 
-_QUICK = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 DAYS = tuple(date(2020, 7, day) for day in range(6, 11))
 
 
@@ -84,7 +77,7 @@ def staged(connection: Any, feed: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_delivered_row_is_current_or_superseded_or_refused(tmp_path: Path, supplier: Any, walk: Any) -> None:
-    @_QUICK
+    @QUICK
     @given(seed=st.integers(0, 2**32))
     def holds(seed: int) -> None:
         shutil.rmtree(tmp_path / "home", ignore_errors=True)
@@ -144,7 +137,7 @@ def test_every_delivered_row_is_current_or_superseded_or_refused(tmp_path: Path,
 
 
 def test_the_order_of_rows_in_a_file_changes_nothing(tmp_path: Path, supplier: Any, walk: Any) -> None:
-    @_QUICK
+    @QUICK
     @given(seed=st.integers(0, 2**32))
     def holds(seed: int) -> None:
         found = []
@@ -168,7 +161,7 @@ def test_the_order_of_rows_in_a_file_changes_nothing(tmp_path: Path, supplier: A
 def test_the_greatest_version_wins_then_the_latest_delivery(tmp_path: Path, supplier: Any, walk: Any) -> None:
     """Judged from the delivered rows themselves, for a feed with a version and one without."""
 
-    @_QUICK
+    @QUICK
     @given(seed=st.integers(0, 2**32))
     def holds(seed: int) -> None:
         draw = random.Random(seed)

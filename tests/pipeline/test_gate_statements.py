@@ -218,7 +218,7 @@ _REFUSED_TONIGHT = f"""
     [
         (0.2, {}, ["quarantine_is_small"]),
         (0.2, {"web_events": 0.9}, []),
-        (0.9, {"web_events": 0.5}, ["quarantine_of_web_events_is_small"]),
+        (0.9, {"web_events": 0.5}, ["quarantine_is_small_of_web_events"]),
         (0.2, {"pos_tickets": 0.0}, ["quarantine_is_small"]),
     ],
 )

@@ -6,11 +6,9 @@ file came since, or the newest one where there is no release. What a file holds 
 was made from yet, whatever its day: a late one, and all of a first night's.
 """
 
-from collections.abc import Mapping
-
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.landing.reader import OPEN_END
-from dagster_project.quality.statements import Severity, Statement, Suite
+from dagster_project.quality.statements import JUDGED_FEEDS, Statement, Suite, for_each_feed
 from dagster_project.settings import Settings
 
 # Below so many rows a day a tenth of the usual is chance as often as it is a fault: on the real shop of
@@ -102,20 +100,6 @@ _VOLUME = """
 """
 
 
-def _for_each_feed(
-    name: str, measure: str, advice: str, *, least: float, own: Mapping[str, float], severity: Severity
-) -> list[Statement]:
-    """One statement for all feeds, and one for each that has a limit of its own. ``measure`` ends in its conditions."""
-    others = f"feed not in ({', '.join(repr(feed) for feed in own)})" if own else "true"
-    return [
-        Statement(name, f"{measure} and {others}", advice, least=least, severity=severity),
-        *(
-            Statement(f"{name}_of_{feed}", f"{measure} and feed = '{feed}'", advice, least=share, severity=severity)
-            for feed, share in own.items()
-        ),
-    ]
-
-
 # What a feed is late against its usual rhythm, in days: the rhythm is the median of the days between its deliveries.
 def _late_days(settings: Settings) -> str:
     return f"""
@@ -169,15 +153,17 @@ def suite(settings: Settings) -> Suite:
                 "Look whether the export jobs ran and wrote into the landing folder.",
                 least=1,
             ),
-            *_for_each_feed(
-                "volume_is_not_a_fraction_of_the_usual",
-                f"{volumes} select {_VOLUME}, row_count / least(usual_count, expected_count) from volumes "
-                f"where not {is_lumpy} and not {is_small_weekday}",
-                "Ask the supplier for the whole file and run again; if the day really was that small, "
-                "run with --accept landing --because «…».",
-                least=settings.volume_stop_share,
-                own=settings.volume_stop_shares,
-                severity=settings.volume_action,
+            *for_each_feed(
+                Statement(
+                    "volume_is_not_a_fraction_of_the_usual",
+                    f"{volumes} select {_VOLUME}, row_count / least(usual_count, expected_count) from volumes "
+                    f"where not {is_lumpy} and not {is_small_weekday} and {JUDGED_FEEDS}",
+                    "Ask the supplier for the whole file and run again; if the day really was that small, "
+                    "run with --accept landing --because «…».",
+                    least=settings.volume_stop_share,
+                    severity=settings.volume_action,
+                ),
+                settings.volume_stop_shares,
             ),
             Statement(
                 "rows_could_be_read",
@@ -192,14 +178,16 @@ def suite(settings: Settings) -> Suite:
                 "wrong.",
                 most=settings.quarantine_stop_share,
             ),
-            *_for_each_feed(
-                "volume_is_near_the_usual",
-                f"{volumes} select {_VOLUME}, row_count / expected_count from volumes where true",
-                "Usual is the same weekday, or the last deliveries where there are fewer than three of it. Ask whether "
-                "a file is missing or not whole; staging.no_shop_has_gone_silent tells of single shops.",
-                least=settings.volume_warn_share,
-                own=settings.volume_warn_shares,
-                severity="warn",
+            *for_each_feed(
+                Statement(
+                    "volume_is_near_the_usual",
+                    f"{volumes} select {_VOLUME}, row_count / expected_count from volumes where {JUDGED_FEEDS}",
+                    "Usual is the same weekday, or the last deliveries where there are fewer than three of it. Ask "
+                    "whether a file is missing or not whole; staging.no_shop_has_gone_silent tells of single shops.",
+                    least=settings.volume_warn_share,
+                    severity="warn",
+                ),
+                settings.volume_warn_shares,
             ),
             Statement(
                 "every_file_could_be_read",

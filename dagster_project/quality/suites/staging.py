@@ -1,6 +1,6 @@
 """The gate out of staging: was too much refused, and is anything lost between a file and its table?"""
 
-from dagster_project.quality.statements import Statement, Suite
+from dagster_project.quality.statements import JUDGED_FEEDS, Statement, Suite, for_each_feed
 from dagster_project.quality.suites.freshness import freshness_statements
 from dagster_project.quality.suites.landing import JUDGED_DAYS, JUDGED_FILES
 from dagster_project.settings import Settings
@@ -32,8 +32,8 @@ def _unbalanced_share(header: str) -> str:
     """
 
 
-def _refused_share(judged: str, counts: str) -> str:
-    """Per feed that ``judged`` admits and day of delivery, the share of rows in quarantine, with its three main causes.
+def _refused_share(counts: str, feeds: str = JUDGED_FEEDS) -> str:
+    """Per judged feed and day of delivery, the share of rows in quarantine, with its three main causes.
 
     Of the files that this run must answer for alone: a bad file that comes late is not hidden by its day's good ones.
     ``counts`` is the condition on how many rows were refused.
@@ -42,7 +42,7 @@ def _refused_share(judged: str, counts: str) -> str:
         with counted as (
             select feed, delivered_on, coalesce(column_name || ' ', '') || rule as cause, count(*) as cause_count
             from staging.quarantine
-            where rule <> 'header_missing' and file in ({JUDGED_FILES}) and {judged}
+            where rule <> 'header_missing' and file in ({JUDGED_FILES}) and {feeds}
             group by all
         ),
         causes as (
@@ -73,30 +73,30 @@ def _refused_share(judged: str, counts: str) -> str:
     """
 
 
-def _quarantine_is_small(settings: Settings) -> list[Statement]:
-    """One statement for all feeds, and one for each that has a limit of its own."""
+def _quarantine_is_small(settings: Settings) -> tuple[Statement, ...]:
     advice = (
         "staging.quarantine_summary names file, cause and first lines; ask the supplier for a corrected file. "
         "«cocanal landing check FILE» shows what is wrong without a run."
     )
-    many = f"> {settings.quarantine_stop_rows}"
-    own = settings.quarantine_stop_shares
-    others = f"feed not in ({', '.join(repr(feed) for feed in own)})" if own else "true"
-    return [
-        Statement("quarantine_is_small", _refused_share(others, many), advice, most=settings.quarantine_stop_share),
-        *(
-            Statement(f"quarantine_of_{feed}_is_small", _refused_share(f"feed = '{feed}'", many), advice, most=share)
-            for feed, share in own.items()
+    return (
+        *for_each_feed(
+            Statement(
+                "quarantine_is_small",
+                _refused_share(f"> {settings.quarantine_stop_rows}"),
+                advice,
+                most=settings.quarantine_stop_share,
+            ),
+            settings.quarantine_stop_shares,
         ),
         # Forty consents that are all refused are too few to stop for, and too many to say nothing of.
         Statement(
             "small_deliveries_are_not_refused",
-            _refused_share("true", f"between 2 and {settings.quarantine_stop_rows}"),
+            _refused_share(f"between 2 and {settings.quarantine_stop_rows}", feeds="true"),
             advice,
             most=0.5,
             severity="warn",
         ),
-    ]
+    )
 
 
 # What became of the delivered rows, and of their money.

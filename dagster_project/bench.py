@@ -24,7 +24,8 @@ from rich.table import Table
 
 from dagster_project.demo import DemoPlan, generate
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.landing.reader import read_header
+from dagster_project.domain.landing.csv_rows import read_header
+from dagster_project.domain.landing.reader import MOST_UNPACKED_BYTES
 from dagster_project.domain.sql_literal import literal
 from dagster_project.settings import load_settings
 
@@ -52,7 +53,7 @@ def write_floor(landing: Path, until: date, threads: int, target: Path) -> int:
             quoted = literal(path)
             source = f"read_parquet({quoted})"
             if path.suffix != ".parquet":
-                header = read_header(path, feeds()[path.parent.parent.name])
+                header = read_header(path, feeds()[path.parent.parent.name], most_bytes=MOST_UNPACKED_BYTES)
                 if header is None:
                     continue
                 columns = ", ".join(f"'c{position}': 'varchar'" for position in range(len(header.names)))

@@ -6,14 +6,9 @@ Not for errors of the pipeline itself: those have sentences of their own where t
 import re
 import shutil
 
+from dagster_project.domain.machine_faults import DISK_FULL, OUT_OF_MEMORY
 from dagster_project.settings import Settings
 
-_DISK_FULL = re.compile(
-    r"no space left|disk is full|disk full|file too large|\[errno 2[78]\]|quota exceeded|max_temp_directory_size|"
-    r"disk i/o error",
-    re.I,
-)
-_MEMORY = re.compile(r"out of memory|outofmemory|memoryerror|cannot allocate memory|bad_alloc|could not allocate", re.I)
 _RIGHTS = re.compile(r"permission denied|operation not permitted|read-only file system", re.I)
 _DAMAGED = re.compile(
     r"corrupt|checksum|not a valid duckdb|no magic bytes|serialization error|could not read|malformed|"
@@ -62,12 +57,12 @@ def find_lack_of_space(settings: Settings) -> str | None:
 
 def explain_mishap(text: str, settings: Settings) -> str | None:
     """The sentence for an error's text: what happened and what to do; None where it is no mishap of the machine."""
-    if _DISK_FULL.search(text):
+    if DISK_FULL.search(text):
         return (
             f"The disk is full, or a quota is ({_mib(free_bytes(settings))} are free in {settings.home}): free some "
             "space or keep fewer releases (COCANAL_KEEP_RELEASES), then run again. Nothing was published or lost."
         )
-    if _MEMORY.search(text):
+    if OUT_OF_MEMORY.search(text):
         return (
             f"Memory ran out at COCANAL_MEMORY_LIMIT={settings.memory_limit}: set it to what the machine can spare, or "
             "lower COCANAL_THREADS, then run again."

@@ -12,7 +12,7 @@ import typer.main
 from dagster_project import dictionary
 from dagster_project.cli import app
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.landing.reader import RULE_OF_ERROR
+from dagster_project.domain.landing.csv_rows import RULE_OF_ERROR
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
 

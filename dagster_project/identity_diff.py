@@ -2,7 +2,7 @@
 
 The working database of the last build is copied aside, identity and what follows from it are built anew in the copy,
 and both are compared. Nothing is published, and nothing of the home is written but a folder that goes away at the end.
-Not for the comparison: ``domain.identity.differences``. Not for presentation: ``identity_cli``.
+Not for the comparison: ``domain.identity.differences``. Not for presentation: ``commands.identity``.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 The working database is copied aside. Nothing of the home is written but the candidate's file, and the model in force
 where the candidate is adopted; nothing is published. Not for the estimate: ``domain.identity.training``. Not for
-presentation: ``identity_cli``.
+presentation: ``commands.identity``.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 What became of each delivered version of a key is not guessed: the run's own models of staging are built once more, in a
 home that is thrown away, from the raw rows of that key alone. What came of it later is read from the current release.
-Not for presentation (``trace_cli``), nor for why records are one account (``explain``). No value of a row is shown.
+Not for presentation (``commands.trace``), nor for why records are one account. No value of a row is shown.
 """
 
 import tempfile

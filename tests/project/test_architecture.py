@@ -78,8 +78,20 @@ def test_the_domain_knows_no_orchestration_no_clock_and_no_environment(path: Pat
 
 LAYERS = {
     # what lies in the folder: what it may not know
-    "quality": ("dagster_project.assets", "dagster_project.cli", "dagster_project.definitions", "dagster_project.jobs"),
-    "assets": ("dagster_project.cli", "dagster_project.definitions", "dagster_project.jobs", "great_expectations"),
+    "quality": (
+        "dagster_project.assets",
+        "dagster_project.cli",
+        "dagster_project.commands",
+        "dagster_project.definitions",
+        "dagster_project.jobs",
+    ),
+    "assets": (
+        "dagster_project.cli",
+        "dagster_project.commands",
+        "dagster_project.definitions",
+        "dagster_project.jobs",
+        "great_expectations",
+    ),
     "importers": ("dagster", "dagster_project.assets", "dagster_project.quality", "dagster_project.warehouse"),
     "demo": (
         "dagster",
@@ -99,7 +111,7 @@ def test_no_layer_knows_the_ones_above_it(folder: str) -> None:
 
 def test_nothing_but_the_command_and_the_benchmarks_knows_the_demo() -> None:
     for path in modules(PACKAGE):
-        if inside(path).split("/")[0] not in ("demo", "cli.py", "bench.py", "accuracy"):
+        if inside(path).split("/")[0] not in ("demo", "bench.py", "accuracy") and inside(path) != "commands/demo.py":
             assert not below(imports(path), "dagster_project.demo"), inside(path)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dagster_project.domain.report import Formats, write_report
+from dagster_project.domain.formats import Formats
+from dagster_project.domain.report import write_report
 
 TABLES = {
     "release.info": "release_id varchar, as_of date, built_at timestamp, previous_release_id varchar",

@@ -7,6 +7,7 @@ not: reading a release (``explanation``), layout and drawings (``explanation_pag
 import re
 from math import log10
 
+from dagster_project.domain.formats import Formats
 from dagster_project.domain.identity.explanation import (
     AccountExplanation,
     AnonymousExplanation,
@@ -17,7 +18,6 @@ from dagster_project.domain.identity.explanation import (
     TokenUse,
 )
 from dagster_project.domain.identity.policy import read_policy
-from dagster_project.domain.report import Formats
 
 FORMATS = Formats("EUR")
 _DOTS = "•••••"

@@ -1,20 +1,19 @@
 """``cocanal doctor``: what state a home is in. Presentation only."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+
+from dagster_project.commands.terminal import Home, console, quieten, settings_of, told_in_sentences
 
 SOMETHING_IS_WRONG = 3
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
 
 
 def doctor(
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-    ] = None,
+    home: Home = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read every byte of raw and of the releases too: minutes, for a large home.")
     ] = False,
@@ -25,11 +24,10 @@ def doctor(
     Exit codes: 0 nothing is wrong, 3 something is, 2 wrong use or configuration.
     """
     from dagster_project import doctor as doctors
-    from dagster_project.cli import _quieten, _settings, _told_in_sentences, console
 
-    with _told_in_sentences():
-        settings = _settings(home)
-        _quieten(False)
+    with told_in_sentences():
+        settings = settings_of(home)
+        quieten(False)
         now = datetime.now(UTC)
         findings = doctors.examine(settings, now=now, is_full=full)
         if as_json:

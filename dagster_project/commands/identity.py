@@ -13,6 +13,18 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
+from dagster_project.commands.terminal import (
+    WRONG_USE,
+    Home,
+    announce_step,
+    complaints,
+    console,
+    quieten,
+    say_amount,
+    say_number,
+    settings_of,
+    told_in_sentences,
+)
 from dagster_project.domain.sql_literal import literal
 
 if TYPE_CHECKING:
@@ -27,9 +39,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure who was taken for whom, correct it, try out another way.")
 
-_Home = Annotated[
-    Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-]
 _DeliveredOn = Annotated[
     str | None,
     typer.Option("--delivered-on", help="Day to deliver under, YYYY-MM-DD; default: that of the newest delivery."),
@@ -57,7 +66,7 @@ def evaluate(
             "the key shown is somebody else's."
         ),
     ] = None,
-    home: _Home = None,
+    home: Home = None,
     release_id: Annotated[str | None, typer.Option("--release", help="Id of the release; default: current.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every figure to this file too.", dir_okay=False)
@@ -67,14 +76,13 @@ def evaluate(
 
     Below each share stands its 95 % interval. Exit codes: 0 measured, 2 wrong use or nothing to measure.
     """
-    from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints, console
     from dagster_project.domain.identity.evaluation import RESAMPLES, EvaluationError, evaluate_release
     from dagster_project.domain.release import DATABASES, ReleaseError, list_releases
     from dagster_project.settings import SettingsError
     from dagster_project.warehouse import Warehouse
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         if truth is None:
             truth = settings.home / "truth" / "records.csv"
             if not truth.is_file():
@@ -107,8 +115,8 @@ def evaluate(
         console.print(table)
     if found.missing_records or found.missing_transactions:
         console.print(
-            f"Labelled but not in the release, so in no figure: {_number(found.missing_records)} people records, "
-            f"{_number(found.missing_transactions)} transactions.",
+            f"Labelled but not in the release, so in no figure: {say_number(found.missing_records)} people records, "
+            f"{say_number(found.missing_transactions)} transactions.",
             soft_wrap=True,
         )
     console.print(f"Below each share: its 95\u202f% interval ({RESAMPLES} resamples of whole persons).", soft_wrap=True)
@@ -135,11 +143,10 @@ class _Desk:
 
     def deliver(self, decisions: "list[Decision]", day: date) -> None:
         """Deliver the decisions, and say where they went."""
-        from dagster_project.cli import console
         from dagster_project.domain.identity.review import deliver
 
         path = deliver(decisions, self.settings.landing, day, self.delivered)
-        console.print(f"{_number(len(decisions))} decisions: {path}", soft_wrap=True)
+        console.print(f"{say_number(len(decisions))} decisions: {path}", soft_wrap=True)
         console.print(f"The next night follows them: cocanal run --home {self.settings.home}", soft_wrap=True)
 
 
@@ -148,14 +155,13 @@ def _desk(home: Path | None) -> Iterator[_Desk]:
     """A steward's desk; what a person can mend ends in sentences and the exit code of wrong use."""
     import tempfile
 
-    from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints
     from dagster_project.domain.identity.review import DecisionError, delivered_decisions
     from dagster_project.domain.landing.deliveries import read_released
     from dagster_project.domain.release import DATABASES, ReleaseError, current_release, input_files
     from dagster_project.warehouse import Warehouse
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         current = current_release(settings.home)
         if current is None:
             raise ReleaseError(f"There is no release in {settings.home} yet: «cocanal run» makes one.")
@@ -188,7 +194,7 @@ def _desk(home: Path | None) -> Iterator[_Desk]:
 
 @app.command()
 def review(
-    home: _Home = None,
+    home: Home = None,
     most: Annotated[int, typer.Option(min=1, help="Pairs on the sheet.")] = 200,
     out: Annotated[
         Path | None, typer.Option(help="The sheet; default: identity/review_<release>.csv in the home.", dir_okay=False)
@@ -199,7 +205,6 @@ def review(
     Fill in the column decision (same or different) where you are sure, then «cocanal identity decide». Exit codes: 0
     written (or nothing to decide), 2 wrong use.
     """
-    from dagster_project.cli import console
     from dagster_project.domain.identity import read_model
     from dagster_project.domain.identity.review import DecisionError, useful_pairs, write_sheet
 
@@ -229,7 +234,7 @@ def review(
             raise DecisionError(
                 f"{path} is there already, and may be filled in: name another file with --out."
             ) from None
-        console.print(f"{_number(len(rows))} pairs of release {desk.release.release_id}: {path}", soft_wrap=True)
+        console.print(f"{say_number(len(rows))} pairs of release {desk.release.release_id}: {path}", soft_wrap=True)
         console.print(
             "The sheet holds personal data: only you can read it; do not send it, and delete it when you are done.",
             soft_wrap=True,
@@ -241,7 +246,7 @@ def review(
 def decide(
     sheet: Annotated[Path, typer.Argument(help="The sheet, filled in.", exists=True, dir_okay=False)],
     by: Annotated[str | None, typer.Option(help="Who decided, where the sheet does not say.")] = None,
-    home: _Home = None,
+    home: Home = None,
     delivered_on: _DeliveredOn = None,
 ) -> None:
     """Deliver the decisions of a filled sheet, for the next night to follow. Rows without a decision stay open.
@@ -249,7 +254,6 @@ def decide(
     All of the sheet is delivered or none of it. Exit codes: 0 delivered (or nothing new in it), 2 something is wrong
     with it, each with its line and column.
     """
-    from dagster_project.cli import console
     from dagster_project.domain.identity.review import checked, known_records, read_sheet
 
     with _desk(home) as desk:
@@ -264,9 +268,9 @@ def decide(
             by=by,
         )
         if empty:
-            console.print(f"{_number(empty)} rows without a decision stay open.")
+            console.print(f"{say_number(empty)} rows without a decision stay open.")
         if repeated:
-            console.print(f"{_number(repeated)} decisions were delivered before.")
+            console.print(f"{say_number(repeated)} decisions were delivered before.")
         if decisions:
             desk.deliver(decisions, day)
         else:
@@ -276,7 +280,7 @@ def decide(
 @app.command()
 def revoke(
     numbers: Annotated[list[str], typer.Argument(help="Numbers of decisions (decision_id).", metavar="DECISION_ID...")],
-    home: _Home = None,
+    home: Home = None,
     delivered_on: _DeliveredOn = None,
 ) -> None:
     """Take decisions back: the next night judges their records by itself again.
@@ -302,7 +306,7 @@ def diff(
     threshold: Annotated[
         float | None, typer.Option(help="Another accept threshold, in bits (log2 of the odds that two are one).")
     ] = None,
-    home: _Home = None,
+    home: Home = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every figure to this file too.", dir_okay=False)
     ] = None,
@@ -314,18 +318,17 @@ def diff(
     """
     from math import isfinite
 
-    from dagster_project.cli import WRONG_USE, _announce, _quieten, _settings, _told_in_sentences, complaints, console
     from dagster_project.settings import SettingsError
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         if threshold is not None and not isfinite(threshold):
             raise SettingsError("A threshold is a number of bits, such as 5.")
-        _quieten(False)
+        quieten(False)
         from dagster_project.identity_diff import dry_run
 
         console.print("Working on a copy: nothing of the home changes.")
-        found = dry_run(settings, policy=policy, model=model, threshold=threshold, announce=_announce)
+        found = dry_run(settings, policy=policy, model=model, threshold=threshold, announce=announce_step)
         if json_file:
             try:
                 content = json.dumps({**asdict(found), "is_none": found.differences.is_none}, indent=2, default=float)
@@ -338,7 +341,7 @@ def diff(
 
 @app.command()
 def train(
-    home: _Home = None,
+    home: Home = None,
     method: Annotated[
         str,
         typer.Option(
@@ -362,16 +365,15 @@ def train(
     The candidate lies in the home beside the model in force. Exit codes: 0 trained, 2 wrong use, too little to train on
     or a candidate that is not fit, 1 a run is writing in the home.
     """
-    from dagster_project.cli import WRONG_USE, _quieten, _settings, _told_in_sentences, complaints, console
     from dagster_project.domain.identity.evaluation import EvaluationError
     from dagster_project.domain.identity.training import TrainingError
     from dagster_project.settings import SettingsError
 
-    with _told_in_sentences():
+    with told_in_sentences():
         if method not in ("accounts", "pairs"):
             raise SettingsError("--from is accounts or pairs.")
-        settings = _settings(home)
-        _quieten(False)
+        settings = settings_of(home)
+        quieten(False)
         from dagster_project.identity_training import train as train_model
 
         try:
@@ -389,7 +391,6 @@ def train(
 
 
 def _tell_training(found: "Training", home: Path) -> None:
-    from dagster_project.cli import console
 
     model = found.trained.model
     console.print(f"Trained on {escape(found.trained.trained_on)}.", soft_wrap=True)
@@ -412,11 +413,11 @@ def _tell_training(found: "Training", home: Path) -> None:
     pairs = found.pairs
     table = _table("Pairs, each by itself", "", "compared", "joined before", "after", "would join", "no longer join")
     sizes = (pairs.scored, pairs.joined_before, pairs.joined_after, pairs.gained, pairs.lost)
-    table.add_row("all", *map(_number, sizes))
+    table.add_row("all", *map(say_number, sizes))
     console.print(table)
     changes = found.changes
     table = _table("Accounts", "", "before", "after", "merged", "split", "people's records that move")
-    table.add_row("all", *map(_number, (*found.accounts, changes.merged, changes.split, found.moved_records)))
+    table.add_row("all", *map(say_number, (*found.accounts, changes.merged, changes.split, found.moved_records)))
     console.print(table)
     if found.evaluations:
         table = _table("Against the truth", "model", "precision", "recall", "F1", "households merged")
@@ -437,7 +438,6 @@ def _tell_training(found: "Training", home: Path) -> None:
 
 
 def _tell_differences(found: "DryRun", currency: str) -> None:
-    from dagster_project.cli import _amount, complaints, console
 
     changes = found.differences
     console.print(
@@ -453,7 +453,9 @@ def _tell_differences(found: "DryRun", currency: str) -> None:
         console.print("Nothing would change.")
     table = _table("Accounts", "", "before", "after", "created", "merged", "split", "retired")
     counts = (changes.accounts_before, changes.accounts_after)
-    table.add_row("accounts", *map(_number, (*counts, changes.created, changes.merged, changes.split, changes.retired)))
+    table.add_row(
+        "accounts", *map(say_number, (*counts, changes.created, changes.merged, changes.split, changes.retired))
+    )
     console.print(table)
     if changes.sample:
         table = _table("Some of them", "change", "account", "of or into", "because")
@@ -463,7 +465,7 @@ def _tell_differences(found: "DryRun", currency: str) -> None:
     table = _table("Records", "feed", "all", "to another account", "to an account", "to none", "such as")
     for feed in changes.records:
         sizes = (feed.records, feed.moved, feed.linked, feed.unlinked)
-        table.add_row(feed.feed, *map(_number, sizes), escape(", ".join(feed.sample[:3])))
+        table.add_row(feed.feed, *map(say_number, sizes), escape(", ".join(feed.sample[:3])))
     console.print(table)
     money = changes.revenue
     table = _table("Revenue, counted and net of returns", "", "transactions", "amount")
@@ -473,12 +475,12 @@ def _tell_differences(found: "DryRun", currency: str) -> None:
         ("newly identified", money.identified_transactions, money.identified_amount),
         ("becomes anonymous", money.anonymous_transactions, money.anonymous_amount),
     ):
-        table.add_row(name, _number(count), _amount(float(amount), currency))
+        table.add_row(name, say_number(count), say_amount(float(amount), currency))
     console.print(table)
     table = _table("Audiences", "audience", "destination", "before", "after", "in both", "come in", "go out")
     for audience in changes.audiences:
         members = (audience.before, audience.after, audience.both, audience.came_in, audience.went_out)
-        table.add_row(audience.audience, audience.destination, *map(_number, members))
+        table.add_row(audience.audience, audience.destination, *map(say_number, members))
     console.print(table)
 
 
@@ -495,7 +497,7 @@ def _tables(found: "Evaluation") -> Iterator[Table]:
     for name, each in (("web accounts and cards", found.people), ("all of people", found.all_records)):
         if each:
             sizes = (each.records, each.persons, each.accounts, each.largest_account, each.largest_person)
-            records.add_row(name, *(_number(size) for size in sizes))
+            records.add_row(name, *(say_number(size) for size in sizes))
             quality.add_row(name, "pairs", *_pairs(each.pairs))
             bcubed = (each.bcubed_precision, each.bcubed_recall, each.bcubed_f1)
             quality.add_row("", "B-cubed", *(_estimate(measure) for measure in bcubed))
@@ -505,7 +507,7 @@ def _tables(found: "Evaluation") -> Iterator[Table]:
         merged = found.households
         table = _table("Were households merged?", "households", "pairs of people", "in one account", "share")
         table.add_row(
-            *(_number(count) for count in (merged.households, merged.pairs, merged.merged)),
+            *(say_number(count) for count in (merged.households, merged.pairs, merged.merged)),
             _estimate(merged.merged_share),
         )
         yield table
@@ -522,7 +524,7 @@ def _tables(found: "Evaluation") -> Iterator[Table]:
         table = _table("Pairs with a record of the scenario", "scenario", "records", "precision", "recall", "F1")
         for name, scenario in found.scenarios.items():
             if scenario.pairs:
-                table.add_row(escape(name), _number(scenario.records), *_pairs(scenario.pairs))
+                table.add_row(escape(name), say_number(scenario.records), *_pairs(scenario.pairs))
         yield table
 
 
@@ -537,7 +539,7 @@ def _pairs(found: "Pairs") -> list[str]:
 
 def _shares(found: "Attribution") -> list[str]:
     counted = ((found.right, found.right_share), (found.wrong, found.wrong_share), (found.none, found.none_share))
-    return [_number(found.transactions), *(f"{_number(count)}  {_estimate(share)}" for count, share in counted)]
+    return [say_number(found.transactions), *(f"{say_number(count)}  {_estimate(share)}" for count, share in counted)]
 
 
 def _estimate(found: "Estimate") -> str:
@@ -555,7 +557,3 @@ def _percent(share: float) -> str:
     if shown == "0.00" and share > 0:
         shown = "0.01"
     return shown.replace(".", ",")
-
-
-def _number(value: int) -> str:
-    return f"{value:,}".replace(",", "\u202f")

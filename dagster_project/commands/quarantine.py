@@ -14,15 +14,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
+from dagster_project.commands.terminal import WRONG_USE, Home, complaints, console, settings_of, told_in_sentences
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from dagster_project.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Work with refused rows: see why, and send them back to the supplier.")
-_Home = Annotated[
-    Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-]
 _Feed = Annotated[str | None, typer.Option("--feed", help="Only this feed.")]
 
 
@@ -70,13 +69,12 @@ def _stopped_build(connection: "DuckDBPyConnection") -> str | None:
 
 
 @app.command(name="list")
-def list_causes(home: _Home = None, feed: _Feed = None, limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
+def list_causes(home: Home = None, feed: _Feed = None, limit: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """List what is in quarantine by feed, rule, file and day, with counts and amounts; the largest first."""
-    from dagster_project.cli import _settings, _told_in_sentences, console
-    from dagster_project.domain.report import Formats
+    from dagster_project.domain.formats import Formats
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         _known(feed)
         formats = Formats(settings.currency)
         with _last_build(settings) as (connection, _, what):
@@ -113,7 +111,7 @@ def list_causes(home: _Home = None, feed: _Feed = None, limit: Annotated[int, ty
 @app.command()
 def export(
     feed: Annotated[str, typer.Argument(help="Feed whose refused rows are written.")],
-    home: _Home = None,
+    home: Home = None,
     rule: Annotated[str | None, typer.Option("--rule", help="Only rows that this rule refused.")] = None,
     file: Annotated[str | None, typer.Option("--file", help="Only rows of this file, path under landing.")] = None,
     out: Annotated[
@@ -127,13 +125,12 @@ def export(
     Exit codes: 0 written, 2 wrong use or nothing to write.
     """
     from dagster_project.access_log import log_access, own_folder
-    from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints, console
     from dagster_project.domain.contract import feeds
     from dagster_project.domain.quarantine_export import NothingToExport, Wanted
     from dagster_project.domain.quarantine_export import export as write
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         _known(feed)
         try:
             with _last_build(settings) as (connection, build_id, what):

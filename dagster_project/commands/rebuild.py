@@ -1,15 +1,14 @@
 """``cocanal rebuild``: everything again from raw. Presentation only."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dagster_project.commands.terminal import Home, announce_step, quieten, settings_of, tell_night, told_in_sentences
+
 
 def rebuild(
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-    ] = None,
+    home: Home = None,
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="Day to judge everything at, YYYY-MM-DD; default: newest delivery.")
     ] = None,
@@ -30,15 +29,14 @@ def rebuild(
     Account ids, events and the ledger go on from the current release. A raw file that cannot be read is read again from
     landing where the delivery still lies there. Exit codes are those of «cocanal run».
     """
-    from dagster_project.cli import _announce, _quieten, _settings, _tell, _told_in_sentences
     from dagster_project.domain.release import abandon
     from dagster_project.nightly import run_night
     from dagster_project.run_lock import run_lock
     from dagster_project.settings import parse_day
 
-    with _told_in_sentences():
-        settings = _settings(home)
-        _quieten(verbose)
+    with told_in_sentences():
+        settings = settings_of(home)
+        quieten(verbose)
         if from_nothing:
             with run_lock(settings.lock):
                 abandon(settings.home, settings.published_mark)
@@ -47,8 +45,8 @@ def rebuild(
             as_of=parse_day(as_of) if as_of else None,
             is_rebuild=True,
             wait_minutes=wait,
-            announce=_announce,
+            announce=announce_step,
             is_verbose=verbose,
         )
-        _tell(night, settings)
+        tell_night(night, settings)
     raise typer.Exit(night.exit_code)

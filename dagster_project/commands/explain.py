@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from dagster_project.access_log import LOG, log_access, own_folder, write_privately
+from dagster_project.commands.terminal import WRONG_USE, Home, complaints, console, settings_of, told_in_sentences
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -31,9 +32,7 @@ def explain(
             help="Id of an account, of this or an earlier release; or a record, such as pos_tickets:T-1.",
         ),
     ],
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-    ] = None,
+    home: Home = None,
     release_id: Annotated[str | None, typer.Option("--release", help="Id of the release; default: current.")] = None,
     html: Annotated[
         Path | None,
@@ -54,7 +53,6 @@ def explain(
     Reads a release, never the working database. Personal data is masked. Exit codes: 0 explained, 2 wrong use or
     nothing to explain.
     """
-    from dagster_project.cli import WRONG_USE, _settings, _told_in_sentences, complaints, console
     from dagster_project.domain.identity.explanation import AnonymousExplanation, ExplanationError
     from dagster_project.domain.identity.explanation import explain as explain_record
     from dagster_project.domain.identity.explanation_page import render_page
@@ -62,8 +60,8 @@ def explain(
     from dagster_project.settings import SettingsError
     from dagster_project.warehouse import Warehouse
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         reason = (because or "").strip()
         if show_personal_data != bool(reason):
             raise SettingsError("--show-personal-data and --because go together: say why the data is looked at.")
@@ -138,7 +136,6 @@ def _read(release: "Release", connection: "DuckDBPyConnection") -> Iterator[None
 
 
 def _tell_anonymous(found: "AnonymousExplanation", release_id: str) -> None:
-    from dagster_project.cli import console
     from dagster_project.domain.identity.explanation_words import plain, say_why_anonymous
 
     console.print(f"[bold]{escape(plain(found.record))}[/bold] has no account in release {release_id}.", soft_wrap=True)
@@ -147,7 +144,6 @@ def _tell_anonymous(found: "AnonymousExplanation", release_id: str) -> None:
 
 
 def _tell(found: "AccountExplanation", release_id: str) -> None:
-    from dagster_project.cli import console
     from dagster_project.domain.identity import explanation_words as words
 
     def say(text: str) -> None:

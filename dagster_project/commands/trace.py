@@ -1,10 +1,19 @@
 """``cocanal trace``: what became of one row, in sentences. Presentation only; the following is done by ``trace``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
+
+from dagster_project.commands.terminal import (
+    WRONG_USE,
+    Home,
+    complaints,
+    console,
+    quieten,
+    settings_of,
+    told_in_sentences,
+)
 
 if TYPE_CHECKING:
     from dagster_project.trace import Booking, Occurrence, Outcome, Trace
@@ -33,24 +42,21 @@ def trace(
         str | None, typer.Option("--file", help="Instead of a key: file under landing, <feed>/<YYYY-MM-DD>/<name>.")
     ] = None,
     line: Annotated[int | None, typer.Option("--line", min=1, help="... and line, 1 = first after the header.")] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="Folder of the deployment; default: COCANAL_HOME, else ./var.")
-    ] = None,
+    home: Home = None,
 ) -> None:
     """Follow one row from the file and line it came in to the account and audiences it ended in, or say why not.
 
     Shows ids, files and rules, never a value of the row. Exit codes: 0 traced, 2 wrong use or never delivered.
     """
-    from dagster_project.cli import WRONG_USE, _quieten, _settings, _told_in_sentences, complaints
     from dagster_project.settings import SettingsError
     from dagster_project.trace import find_key
     from dagster_project.trace import trace as follow
 
-    with _told_in_sentences():
-        settings = _settings(home)
+    with told_in_sentences():
+        settings = settings_of(home)
         if (key is None) != (file is not None and line is not None):
             raise SettingsError("Name the row by its key, or by --file and --line together.")
-        _quieten(False)
+        quieten(False)
         found = follow(settings, feed, key if key is not None else find_key(settings, feed, file or "", line or 0))
         if not found.occurrences:
             complaints.print(escape(_say_never_delivered(found)), style="red", soft_wrap=True)
@@ -85,8 +91,7 @@ def _say_outcome(each: "Outcome") -> str:
 
 
 def _tell(found: "Trace", currency: str) -> None:
-    from dagster_project.cli import console
-    from dagster_project.domain.report import Formats
+    from dagster_project.domain.formats import Formats
 
     formats = Formats(currency)
 

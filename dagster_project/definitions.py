@@ -27,7 +27,7 @@ from dagster_project.quality.suites import account, activation, audience, identi
 from dagster_project.quality.suites import release as release_suite
 from dagster_project.settings import Settings, load_settings
 from dagster_project.stages import ACCOUNT, AUDIENCE, SEGMENT, STAGING
-from dagster_project.transform import read_manifest
+from dagster_project.transform import audience_definitions, read_manifest, read_variables
 from dagster_project.warehouse import Warehouse
 
 
@@ -35,6 +35,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
     """The whole pipeline of one home; ``warehouse`` replaces the working database's door, for tests that break in."""
     warehouse = warehouse or Warehouse(settings)
     manifest = read_manifest(settings)
+    audiences = audience_definitions(manifest)
 
     def previous() -> Path | None:
         current = release.current_release(settings.home)
@@ -55,7 +56,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
             model_assets(ACCOUNT, settings, warehouse, manifest),
             model_assets(SEGMENT, settings, warehouse, manifest),
             drift_assets(settings, warehouse, manifest),
-            model_assets(AUDIENCE, settings, warehouse, manifest),
+            model_assets(AUDIENCE, settings, warehouse, manifest, audiences),
             activation_assets(settings, warehouse, manifest),
             *release_assets(settings, warehouse, manifest),
         ],
@@ -65,7 +66,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
             gate_check(lambda: identity.suite(previous() is not None), warehouse, previous=previous),
             gate_check(account.suite, warehouse, previous=previous),
             gate_check(segment.suite, warehouse, previous=previous, also_waits_for=("segment.drift",)),
-            gate_check(lambda: audience.suite(previous() is not None), warehouse, previous=previous),
+            gate_check(lambda: audience.suite(previous() is not None, read_variables()), warehouse, previous=previous),
             gate_check(
                 activation.suite,
                 warehouse,

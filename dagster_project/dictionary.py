@@ -19,6 +19,7 @@ from dagster_project.quality.statements import Suite
 from dagster_project.quality.suites import account, activation, audience, identity, landing, release, segment, staging
 from dagster_project.settings import Settings
 from dagster_project.stages import LANDING, OWNERS, STAGES
+from dagster_project.transform import read_variables
 
 DICTIONARY = "data-dictionary.md"
 # Defaults that depend on the machine are said in words, for the page must not change with it.
@@ -64,7 +65,7 @@ def _audience_lines(meta: dict[str, Any]) -> list[str]:
     places = ", ".join(f"`{destination}`" for destination in said["destinations"])
     return [
         f"Audience ({said['kind']}) of {said['owner']}, to be reviewed by {said['review_on']}: "
-        f"{_one_line(said['description'])} Goes to {places}.",
+        f"{_one_line(said['purpose'])} Goes to {places}.",
         "",
     ]
 
@@ -201,7 +202,7 @@ def suites(settings: Settings) -> dict[str, Suite]:
         identity.suite(has_previous=True),
         account.suite(),
         segment.suite(),
-        audience.suite(has_previous=True),
+        audience.suite(has_previous=True, variables=read_variables()),
         activation.suite(),
         release.suite(),
     )

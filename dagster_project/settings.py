@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="ISO 4217 code of all amounts.")
     default_country: str = Field("FR", pattern=r"^[A-Z]{2}$", description="ISO 3166 code for people without a country.")
     holdout_share: _Share = Field(0.1, description="Share of an audience held out where the audience names none.")
+    global_holdout_share: _Share = Field(0.02, description="Share of all accounts that no marketing reaches.")
     holdout_salt: str = Field("cocanal", min_length=1, description="Makes the draw of this deployment its own.")
     keep_releases: int = Field(7, ge=1, description="Releases that stay; older ones are removed.")
     keep_runs_days: int = Field(60, ge=1, description="Days that Dagster's own record of a run stays.")

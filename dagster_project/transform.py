@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from dagster_project.domain.audiences import Audience, AudienceError, read_audiences
 from dagster_project.project import DBT_DIRECTORY
 from dagster_project.settings import Settings, environment_of_run
 from dagster_project.warehouse import Warehouse
@@ -105,6 +108,19 @@ def prepare_manifest(settings: Settings) -> Path:
 def read_manifest(settings: Settings) -> dict[str, Any]:
     """Dbt's manifest as a dictionary."""
     return json.loads(prepare_manifest(settings).read_text(encoding="utf-8"))
+
+
+def read_variables() -> dict[str, Any]:
+    """The vars of dbt_project.yml."""
+    return yaml.safe_load((DBT_DIRECTORY / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+
+
+def audience_definitions(manifest: dict[str, Any]) -> dict[str, Audience]:
+    """What the audiences say about themselves, by name. Raises TransformError with a sentence per mistake."""
+    try:
+        return read_audiences(manifest, read_variables())
+    except AudienceError as error:
+        raise TransformError(f"The metadata of the audiences cannot be used:\n{error}") from error
 
 
 @cache

@@ -15,7 +15,13 @@ from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
 from dagster_project.domain.landing.deliveries import add_to_released, believable_newest_date, read_released
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
-from dagster_project.domain.landing.tables import create_views, write_file_names, write_files, write_rejected_rows
+from dagster_project.domain.landing.tables import (
+    create_views,
+    write_file_names,
+    write_files,
+    write_last_audiences,
+    write_rejected_rows,
+)
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.mishaps import find_lack_of_space
 from dagster_project.quality.gate import create_results_table
@@ -44,6 +50,7 @@ class NothingDelivered(Exception):
 def _settings_of_tables(settings: Settings) -> dict[str, object]:
     return {
         "holdout_share": settings.holdout_share,
+        "global_holdout_share": settings.global_holdout_share,
         "holdout_salt": settings.holdout_salt,
         "currency": settings.currency,
         "default_country": settings.default_country,
@@ -63,8 +70,9 @@ def _open_build(
         create or replace table landing.builds as
         select
             $1::varchar as build_id, $2::date as as_of, $3::varchar as previous_release_id,
-            $4::date as previous_as_of, $5::double as holdout_share, $6::varchar as holdout_salt,
-            $7::varchar as currency, $8::varchar as default_country, $9::varchar as fingerprint
+            $4::date as previous_as_of, $5::double as holdout_share, $6::double as global_holdout_share,
+            $7::varchar as holdout_salt, $8::varchar as currency, $9::varchar as default_country,
+            $10::varchar as fingerprint
         """,
         [
             build_id,
@@ -72,6 +80,7 @@ def _open_build(
             current.release_id if current else None,
             previous_as_of,
             settings.holdout_share,
+            settings.global_holdout_share,
             settings.holdout_salt,
             settings.currency,
             settings.default_country,
@@ -189,6 +198,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             write_files(connection, intake.deliveries, as_of)
             create_views(connection, settings.raw)
             write_rejected_rows(connection)
+            write_last_audiences(connection, current.directory / release.DATABASES["analysts"] if current else None)
             rows = dict(
                 connection.execute("select feed, sum(row_count)::bigint from landing.files group by feed").fetchall()
             )
@@ -206,6 +216,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             },
             "rejected_rows": {"dagster/row_count": rejected},
             "builds": {"dagster/row_count": 1},
+            **{table: {} for table in ("last_members", "last_exclusions")},
             **{feed: {"dagster/row_count": rows.get(feed, 0)} for feed in feeds()},
         }
         for name, values in metadata.items():

@@ -1,6 +1,7 @@
 """A stage of dbt models as one step of the run: one op a stage, for a gate stops only what lies in another op."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
@@ -8,14 +9,31 @@ from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from dagster_project import transform
 from dagster_project.assets.specs import Manifest
+from dagster_project.domain.audiences import Audience
 from dagster_project.mishaps import explain_mishap
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
 
 # Source tests would run as checks before their gate, and un-gate it in silence; the raw SQL is a click away in dbt.
-_TRANSLATOR = DagsterDbtTranslator(
-    DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False)
-)
+_CHECKS = DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False)
+
+
+class _Translator(DagsterDbtTranslator):
+    """Shows what an audience says about itself on its asset."""
+
+    def __init__(self, audiences: Mapping[str, Audience]) -> None:
+        super().__init__(_CHECKS)
+        self._audiences = audiences
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        metadata = dict(super().get_metadata(dbt_resource_props))
+        if audience := self._audiences.get(dbt_resource_props["name"]):
+            metadata |= {
+                f"audience/{key}": ", ".join(value) if isinstance(value, tuple) else str(value)
+                for key, value in audience.model_dump().items()
+                if value not in (None, ())
+            }
+        return metadata
 
 
 class PromiseBroken(Exception):
@@ -30,14 +48,24 @@ def _row_counts(warehouse: Warehouse, stage: str, names: list[str]) -> dict[str,
         return dict(connection.execute(query).fetchall())
 
 
-def model_assets(stage: str, settings: Settings, warehouse: Warehouse, manifest: Manifest) -> dg.AssetsDefinition:
-    """The models in ``dbt/models/<stage>``, built in dbt's order; each with its rows and seconds, each test a check."""
+def model_assets(
+    stage: str,
+    settings: Settings,
+    warehouse: Warehouse,
+    manifest: Manifest,
+    audiences: Mapping[str, Audience] | None = None,
+) -> dg.AssetsDefinition:
+    """The models in ``dbt/models/<stage>``, built in dbt's order; each with its rows and seconds, each test a check.
+
+    ``audiences`` are those among them, by name.
+    """
+    translator = _Translator(audiences or {})
 
     @dbt_assets(
         manifest=manifest,
         select=f"fqn:cocanal.{stage}",
         name=stage if stage != "staging" else "staging_models",
-        dagster_dbt_translator=_TRANSLATOR,
+        dagster_dbt_translator=translator,
         pool="warehouse",
     )
     def build_models(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
@@ -73,7 +101,7 @@ def model_assets(stage: str, settings: Settings, warehouse: Warehouse, manifest:
             node = nodes[result.unique_id]
             if node["resource_type"] != "test" or result.status == "skipped":
                 continue
-            check = get_asset_check_key_for_test(manifest, _TRANSLATOR, result.unique_id, None)
+            check = get_asset_check_key_for_test(manifest, translator, result.unique_id, None)
             is_passed = result.status in ("pass", "warn")
             if check is not None and check in context.selected_asset_check_keys:
                 yield dg.AssetCheckResult(

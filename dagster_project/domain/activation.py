@@ -168,20 +168,22 @@ _MACROS = {
 # Names and postal code travel only where the person allowed the destination the address that they belong to.
 _CANDIDATES = """
     with members as (
-        select distinct audience, destination, account_id
-        from audience.members
-        where arm = 'treated' and destination = $destination
+        select distinct members.audience, members.destination, members.account_id, audiences.kind
+        from audience.members as members
+        inner join audience.audiences as audiences on members.audience = audiences.audience
+        where members.arm = 'treated' and members.destination = $destination
     ),
 
     points as (
         select
+            kind,
             account_id,
             list(identifier order by position, identifier) filter (where identifier_type = 'email') as emails,
             list(identifier order by position, identifier) filter (where identifier_type = 'phone') as phones,
             bool_or(identifier_type = 'post') as has_address
         from audience.contact_points
         where destination = $destination
-        group by account_id
+        group by kind, account_id
     ),
 
     candidates as (
@@ -200,7 +202,7 @@ _CANDIDATES = """
                 plain_country(golden_records.country), (select max(default_country) from landing.builds)
             ) as country
         from members
-        left join points on members.account_id = points.account_id
+        left join points on members.kind = points.kind and members.account_id = points.account_id
         left join account.golden_records on members.account_id = golden_records.account_id
     )
 """

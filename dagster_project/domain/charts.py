@@ -30,7 +30,9 @@ _TRUST = ("trustworthy", "clouded by a closure")
 
 
 def draw(figures: Mapping[str, Rows], symbol: str) -> dict[str, Markup]:
-    """Every chart by name: ``revenue``, ``outcomes``, ``sizes``, ``fates``, ``segments_<scheme>``; none of nothing."""
+    """Every chart by name: ``revenue``, ``outcomes``, ``sizes``, ``fates``, ``segments_<scheme>``,
+    ``waterfall_<audience>``; none of nothing.
+    """
     charts = {
         "revenue": _revenue(figures["revenue"], symbol),
         "outcomes": _outcomes(figures["outcomes"]),
@@ -40,6 +42,8 @@ def draw(figures: Mapping[str, Rows], symbol: str) -> dict[str, Markup]:
     charts = {name: chart for name, chart in charts.items() if figures[name]}
     for scheme in dict.fromkeys(row["scheme"] for row in figures["segments"]):
         charts[f"segments_{scheme}"] = _segments([row for row in figures["segments"] if row["scheme"] == scheme])
+    for audience in dict.fromkeys(row["audience"] for row in figures["waterfalls"]):
+        charts[f"waterfall_{audience}"] = _waterfall([r for r in figures["waterfalls"] if r["audience"] == audience])
     return {name: _svg(chart) for name, chart in charts.items()}
 
 
@@ -108,6 +112,45 @@ def _outcomes(rows: Rows) -> Any:
         )
     )
     return _in_order(chart, "outcome", domain)
+
+
+def _waterfall(rows: Rows) -> Any:
+    """Floating bars: each rule takes away where the one before left off; the ends are the whole and what is kept."""
+    steps = list(dict.fromkeys(row["step"] for row in sorted(rows, key=lambda row: row["place"])))
+    ends = ("qualified", *_KEPT)
+    colours = {"qualified": _MUTED, "kept": _FIRST, "held out": _PALE}
+    drawn = [
+        {**row, "low": 0, "high": row["account_count"]}
+        if row["step"] == "kept"
+        else {**row, "low": 0 if row["place"] == 0 else row["low_count"], "high": row["high_count"]}
+        for row in rows
+    ]
+    base = alt.Chart(_data(drawn)).encode(
+        y=alt.Y("step:N", sort=steps, title=None, axis=alt.Axis(ticks=False, minExtent=150))
+    )
+    bars = base.mark_bar().encode(
+        x=alt.X("low:Q", title="accounts", axis=alt.Axis(format=",d", tickMinStep=1, tickCount=4, grid=True)),
+        x2="high:Q",
+        color=alt.Color(
+            "step:N",
+            scale=alt.Scale(domain=steps, range=[colours.get(s, _SECOND) if s in ends else _SECOND for s in steps]),
+            legend=None,
+        ),
+    )
+    numbers = base.mark_text(align="left", dx=4, color=_INK, fontSize=10).encode(
+        x=alt.X("high:Q"), text=alt.Text("account_count:Q", format=",d")
+    )
+    return (
+        alt.layer(bars, numbers)
+        .properties(width=215, height=alt.Step(17))
+        .facet(
+            column=alt.Column(
+                "destination:N", title=None, header=alt.Header(labelFontWeight="bold", labelAnchor="start")
+            ),
+            spacing=18,
+        )
+        .resolve_scale(x="independent")
+    )
 
 
 def _sizes(rows: Rows) -> Any:

@@ -74,7 +74,58 @@ _OUTCOMES = """
     order by audience, destination, place, outcome desc
 """
 
-_AUDIENCES = "select audience, kind, owner, review_on, description from audience.audiences order by audience"
+_AUDIENCES = """
+    select audience, kind, owner, priority, review_on, is_review_overdue, purpose, kpi, kpi_target
+    from audience.audiences
+    order by kind, priority, audience
+"""
+
+# From who qualified down to who is kept, one step per rule that excluded somebody, in the order of the rules.
+_WATERFALLS = """
+    with steps as (
+        select
+            audience, destination, replace(reason, '_', ' ') as step, reason_order as place, -count(*) as account_count
+        from audience.waterfall
+        group by all
+        union all
+        select
+            audience, destination, case arm when 'treated' then 'kept' else 'held out' end as step,
+            case arm when 'treated' then 101 else 100 end as place, -count(*)
+        from audience.members
+        group by all
+    ),
+
+    qualified as (
+        select audience, destination, 'qualified' as step, 0 as place, -sum(account_count) as account_count
+        from steps
+        group by all
+    ),
+
+    placed as (
+        select
+            *,
+            sum(case when place = 0 then 0 else account_count end) over (
+                partition by audience, destination order by place
+            ) as fallen
+        from (select * from qualified union all select * from steps)
+    )
+
+    select
+        placed.audience, placed.destination, placed.step, placed.place, abs(placed.account_count) as account_count,
+        qualified.account_count + placed.fallen as low_count,
+        qualified.account_count + placed.fallen + case when placed.place = 0 then 0 else -placed.account_count end
+            as high_count
+    from placed
+    inner join qualified using (audience, destination)
+    order by audience, destination, place
+"""
+
+_CHANGES = """
+    select audience, destination, change, replace(reason, '_', ' ') as reason, count(*) as account_count
+    from audience.changes
+    group by all
+    order by audience, destination, change, count(*) desc, reason
+"""
 
 _FATES = """
     with fates as (
@@ -210,6 +261,8 @@ def _figures(cursor: duckdb.DuckDBPyConnection) -> dict[str, Rows]:
         "revenue": _REVENUE,
         "outcomes": _OUTCOMES,
         "audiences": _AUDIENCES,
+        "waterfalls": _WATERFALLS,
+        "changes": _CHANGES,
         "fates": _FATES,
         "excluded": _EXCLUDED,
         "unrefunded": _UNREFUNDED,
@@ -247,7 +300,7 @@ def _page(figures: Mapping[str, Rows], formats: Formats) -> str:
         figures=headlines,
         identified_share=_share(headlines["identified_ticket_count"], headlines["ticket_count"]),
         quarantined_share=_share(headlines["quarantined_count"], headlines["row_count"]),
-        audiences=_audiences(figures["audiences"], figures["outcomes"]),
+        audiences=_audiences(figures["audiences"], figures["outcomes"], figures["changes"]),
         excluded=figures["excluded"],
         unrefunded=figures["unrefunded"][0],
         quarantine=figures["quarantine"],
@@ -270,9 +323,10 @@ def _by(rows: Rows, column: str) -> dict[str, Rows]:
     return groups
 
 
-def _audiences(audiences: Rows, outcomes: Rows) -> Rows:
-    """Each audience with one line per destination: qualified, kept, held out, and excluded by reason."""
+def _audiences(audiences: Rows, outcomes: Rows, changes: Rows) -> Rows:
+    """Each audience with one line per destination: qualified, kept, held out, excluded by reason, entered and left."""
     by_audience = _by(outcomes, "audience")
+    moved = _by(changes, "audience")
     described = []
     for audience in audiences:
         destinations = []
@@ -284,6 +338,14 @@ def _audiences(audiences: Rows, outcomes: Rows) -> Rows:
                     "qualified": sum(counts.values()),
                     "kept": counts.get("kept", 0),
                     "held_out": counts.get("held out", 0),
+                    **{
+                        change: sum(
+                            row["account_count"]
+                            for row in moved.get(audience["audience"], [])
+                            if row["destination"] == destination and row["change"] == change
+                        )
+                        for change in ("entered", "left")
+                    },
                     "reasons": sorted(
                         ((reason, count) for reason, count in counts.items() if reason not in _KEPT),
                         key=lambda item: (-item[1], item[0]),

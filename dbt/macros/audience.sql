@@ -1,4 +1,4 @@
-{#- What audiences and destinations say about themselves, checked; and the lottery that draws the holdout. -#}
+{#- What the models of the audience stage share: the metadata of audiences, and the lottery that draws the holdouts. -#}
 
 {#-
     A number from 0 (inclusive) to 1 (exclusive) that looks random and is always the same for the same text: the first
@@ -16,33 +16,22 @@
     cast(conv(substr(md5({{ text }}), 1, 8), 16, 10) as bigint) / 4294967296.0
 {%- endmacro %}
 
-{#- The metadata of every audience of `vars: audiences`, in that order, from its YAML. Empty while dbt still parses. -#}
+{#-
+    The metadata of every audience of `vars: audiences`, in that order, from its YAML, with what it leaves unsaid. Empty
+    while dbt still parses. What may be said is checked in Python, before dbt runs (`domain/audiences.py`).
+-#}
 {% macro audience_definitions() -%}
+    {%- set unsaid = {
+        'cool_down_days': 0, 'cap': none, 'cap_by': none, 'holdout_share': none, 'stratify_by': none,
+        'stock_rule': 'none', 'topics': [], 'schemes': [], 'is_profiling': false,
+    } -%}
     {%- set definitions = [] -%}
     {%- if execute -%}
-        {%- set destinations = var('destinations') | map(attribute='name') | list -%}
-        {%- set nodes = {} -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name in var('audiences') -%}
-            {%- do nodes.update({node.name: node}) -%}
-        {%- endfor -%}
-        {%- for name in var('audiences') -%}
-            {%- set stated = nodes[name].config.meta.get('audience', {}) -%}
-            {%- for field in ['description', 'kind', 'owner', 'review_on', 'destinations'] if not stated.get(field) -%}
-                {{ exceptions.raise_compiler_error("The audience " ~ name ~ " does not say its " ~ field
-                    ~ ": add it under config.meta.audience in models/audience/" ~ name ~ ".yml.") }}
-            {%- endfor -%}
-            {%- if stated.kind not in ['marketing', 'service'] -%}
-                {{ exceptions.raise_compiler_error("The audience " ~ name ~ " is of kind '" ~ stated.kind
-                    ~ "'; it must be 'marketing' or 'service'.") }}
-            {%- endif -%}
-            {%- for destination in stated.destinations if destination not in destinations -%}
-                {{ exceptions.raise_compiler_error("The audience " ~ name ~ " names the destination '" ~ destination
-                    ~ "', which vars: destinations in dbt_project.yml does not know.") }}
-            {%- endfor -%}
-            {%- do definitions.append(dict(stated, name=name)) -%}
+            {%- do definitions.append(dict(unsaid, name=node.name, **node.config.meta['audience'])) -%}
         {%- endfor -%}
     {%- endif -%}
-    {{ return(definitions) }}
+    {{ return(definitions | sort(attribute='name')) }}
 {%- endmacro %}
 
 {#- Lets an engine see a text of the metadata as a literal. -#}
@@ -50,12 +39,20 @@
     '{{ text | string | replace("'", "''") | replace("\n", " ") | trim }}'
 {%- endmacro %}
 
+{#- The same where there may be none. -#}
+{% macro optional_literal(text) -%}
+    cast({{ 'null' if text is none or text == '' else text_literal(text) }} as string)
+{%- endmacro %}
+
+{#- A number of the metadata where there may be none. -#}
+{% macro optional_number(number, type) -%}
+    cast({{ 'null' if number is none else number }} as {{ type }})
+{%- endmacro %}
+
 {#- Which identifiers a destination takes, at most how many of a type. -#}
 {% macro destination_identifiers() -%}
     select
         destination,
-        purpose,
-        channel,
         identifier_type,
         identifier_limit
     from (
@@ -63,11 +60,19 @@
         {%- for destination in var('destinations') %}
         {%- set outer = loop %}
         {%- for identifier_type, limit in destination.identifiers.items() %}
-        (
-            {{ text_literal(destination.name) }}, {{ text_literal(destination.purpose) }},
-            {{ text_literal(destination.channel) }}, {{ text_literal(identifier_type) }}, {{ limit }}
-        ){{ ',' if not (loop.last and outer.last) }}
+        ({{ text_literal(destination.name) }}, {{ text_literal(identifier_type) }}, {{ limit }})
+        {{- ',' if not (loop.last and outer.last) }}
         {%- endfor %}
         {%- endfor %}
-    ) as destination_identifiers (destination, purpose, channel, identifier_type, identifier_limit)
+    ) as destination_identifiers (destination, identifier_type, identifier_limit)
+{%- endmacro %}
+
+{#- The channels on which somebody receives something, rather than being found again among others. -#}
+{% macro message_channels() -%}
+    ('email', 'sms', 'phone', 'post', 'push')
+{%- endmacro %}
+
+{#- The date so many years before another. -#}
+{% macro years_before(date_on, years) -%}
+    cast({{ date_on }} - interval '{{ years }}' year as date)
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- Days in the models of the segment and audience stages. -#}
+{#- What the models of the segment and audience stages share: days, and who is not placed by what he is worth. -#}
 
 {#- Whole days from one date to another; negative where the second lies before the first. -#}
 {% macro days_between(from_on, to_on) -%}
@@ -16,4 +16,11 @@
 {#- The date so many days before another. -#}
 {% macro days_before(date_on, days) -%}
     cast({{ date_on }} - interval '{{ days }}' day as date)
+{%- endmacro %}
+
+{#- The first branch of a scheme's case: nobody who may not be profiled has a segment of value, intent or affinity. -#}
+{% macro unless_profiled(scheme) -%}
+    {%- if var('schemes')[scheme] in ('value', 'intent', 'affinity') -%}
+    when not coalesce(profiling.is_allowed, false) then 'not_profiled'
+    {%- endif -%}
 {%- endmacro %}

@@ -16,6 +16,7 @@ from dagster_project.quality.gate import judge
 from dagster_project.quality.statements import Suite
 from dagster_project.quality.suites import account, activation, audience, identity, landing, release, segment, staging
 from dagster_project.settings import Settings
+from dagster_project.transform import read_variables
 
 _TONIGHT = "feed = 'web_events' and delivered_on = (select as_of from landing.builds)"
 _A_MEMBER = "select destination, account_id from audience.members order by destination, account_id limit 1"
@@ -163,7 +164,7 @@ def suites() -> dict[str, Suite]:
         identity.suite(True),
         account.suite(),
         segment.suite(),
-        audience.suite(True),
+        audience.suite(True, read_variables()),
         activation.suite(),
         release.suite(),
     )

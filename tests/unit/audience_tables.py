@@ -17,12 +17,14 @@ def audience_tables() -> Iterator[duckdb.DuckDBPyConnection]:
             create schema landing; create schema account; create schema audience;
             create table landing.builds (default_country varchar);
             insert into landing.builds values ('FR');
-            create table audience.audiences (audience varchar, destinations varchar);
+            create table audience.audiences (audience varchar, kind varchar, destinations varchar);
             insert into audience.audiences values
-                ('vip', 'email_tool, google_customer_match, meta_custom_audience'), ('win_back', 'email_tool');
+                ('vip', 'marketing', 'email_tool, google_customer_match, meta_custom_audience'),
+                ('win_back', 'marketing', 'email_tool');
             create table audience.members (audience varchar, destination varchar, account_id varchar, arm varchar);
             create table audience.contact_points
-                (destination varchar, account_id varchar, identifier_type varchar, identifier varchar, position int);
+                (kind varchar, destination varchar, account_id varchar, identifier_type varchar, identifier varchar,
+                 position int);
             create table account.golden_records (account_id varchar, email varchar, phone varchar, first_name varchar,
                 last_name varchar, postal_code varchar, country varchar, birth_date date);
         """)
@@ -56,6 +58,6 @@ def add(
         for position, (identifier_type, identifier) in enumerate(points):
             if identifier_type == "email" or destination != "email_tool":
                 connection.execute(
-                    "insert into audience.contact_points values (?, ?, ?, ?, ?)",
+                    "insert into audience.contact_points values ('marketing', ?, ?, ?, ?, ?)",
                     [destination, account_id, identifier_type, identifier, position],
                 )

@@ -11,6 +11,7 @@ from dagster_project.quality.statements import Judgement, Statement, Suite
 from dagster_project.quality.suites import account, activation, audience, identity, landing, release, segment, staging
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
+from dagster_project.transform import read_variables
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def every_suite() -> list[Suite]:
         identity.suite(True),
         account.suite(),
         segment.suite(),
-        audience.suite(True),
+        audience.suite(True, read_variables()),
         activation.suite(),
         release.suite(),
     ]

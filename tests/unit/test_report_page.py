@@ -29,9 +29,11 @@ TABLES = {
     "account.reconciliation": "channel varchar, business_on date, delivered_amount decimal(18, 2),"
     " counted_amount decimal(18, 2), excluded_amount decimal(18, 2)",
     "segment.account_segments": "account_id varchar, scheme varchar, segment varchar, is_trustworthy boolean",
-    "audience.audiences": "audience varchar, kind varchar, owner varchar, review_on date, description varchar",
+    "audience.audiences": "audience varchar, kind varchar, owner varchar, priority integer, review_on date,"
+    " is_review_overdue boolean, purpose varchar, kpi varchar, kpi_target double",
     "audience.members": "audience varchar, destination varchar, arm varchar",
-    "audience.waterfall": "audience varchar, destination varchar, reason varchar",
+    "audience.waterfall": "audience varchar, destination varchar, reason varchar, reason_order integer",
+    "audience.changes": "audience varchar, destination varchar, account_id varchar, change varchar, reason varchar",
 }
 INFO = "insert into release.info values ('20200715T003000Z', '2020-07-14', '2020-07-15 00:30:00', null)"
 
@@ -76,10 +78,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         " case when i = 7 then 'return_of_online_order' end, -12.30 from range(8) as r (i)",
         "insert into account.reconciliation values"
         " ('online', '2020-06-03', 1234.50, 1200.00, 34.50), ('store', '2020-07-03', 500, 499, 0)",
-        "insert into audience.audiences values ('vip', 'marketing', 'crm', '2021-01-31', 'The best <b>buyers</b>')",
+        "insert into audience.audiences values ('vip', 'marketing', 'crm', 4, '2021-01-31', true,"
+        " 'The best <b>buyers</b>', 'revenue', 20000)",
         "insert into audience.members select 'vip', 'email_tool', 'treated' from range(70)",
         "insert into audience.members select 'vip', 'email_tool', 'holdout' from range(7)",
-        "insert into audience.waterfall select 'vip', 'email_tool', 'consent_unknown' from range(23)",
+        "insert into audience.waterfall select 'vip', 'email_tool', 'consent_unknown', 8 from range(23)",
+        "insert into audience.changes values ('vip', 'email_tool', 'a1', 'entered', 'newly_qualifies')",
         "insert into segment.account_segments select 'a' || i, 'rfm', 'loyal', i < 5 from range(9) as r (i)",
         "insert into identity.account_links select 'shop_orders', i, 'a1' from range(61) as r (i)",
         "insert into release.gate_results values ('staging', 'few_rows_are_refused', 'warn', 'at most 0.5', 0.75,"
@@ -98,7 +102,8 @@ def test_figures_stand_in_the_page(page: str) -> None:
         "Counted revenue 1 699,00 € of 1 734,50 € delivered",
         "Largest gap in the books 1,00 € in 2 days of a channel",
         "built 15/07/2020 00:30 UTC · the first",
-        "email_tool 100 70 7 consent unknown 23",
+        "overdue since 31/01/2021: nobody is kept",
+        "email_tool 100 70 7 1 0 consent unknown 23",
         "pos_tickets sold at unreadable 1 235 1,0 % 1 345,60 €",
         "store return of online order 1 −12,30 €",
         "2 online orders returned in a shop were not refunded in time : 345,60 € in all, the oldest for 31 days",
@@ -120,7 +125,7 @@ def test_the_page_needs_no_network_and_no_script(page: str) -> None:
 
 
 def test_charts_take_the_colours_of_the_page(page: str) -> None:
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.search(r"#0[ac]0[bd]\d\d\b", page)
     assert 'fill="var(--series-1)"' in page
 

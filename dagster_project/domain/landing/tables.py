@@ -119,3 +119,30 @@ def write_rejected_rows(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"create or replace table landing.rejected_rows as select * from ({parts}) order by feed, file_no, line"
     )
+
+
+def write_last_audiences(connection: duckdb.DuckDBPyConnection, released: Path | None) -> None:
+    """Write ``landing.last_members`` and ``landing.last_exclusions`` from the last release's database for analysts.
+
+    Both are empty where ``released`` is None (the first release), or has no such table (one of an older version).
+    """
+    for table, origin, columns in (
+        ("last_members", "members", ("audience", "destination", "account_id")),
+        ("last_exclusions", "waterfall", ("audience", "destination", "account_id", "reason")),
+    ):
+        described = ", ".join(f"{column} varchar" for column in columns)
+        connection.execute(f"create or replace table landing.{table} ({described})")
+        if released is None:
+            continue
+        connection.execute(f"attach {literal(released)} as last_release (read_only)")
+        try:
+            is_there = connection.execute(
+                "select 1 from duckdb_tables()"
+                " where database_name = 'last_release' and schema_name = 'audience' and table_name = $1",
+                [origin],
+            ).fetchall()
+            if is_there:
+                listed = ", ".join(columns)
+                connection.execute(f"insert into landing.{table} select {listed} from last_release.audience.{origin}")
+        finally:
+            connection.execute("detach last_release")

@@ -5,7 +5,8 @@ with consents as (
         purpose,
         channel,
         status,
-        occurred_at
+        occurred_at,
+        max_per_week
     from {{ ref('stg_consents') }}
 ),
 
@@ -20,6 +21,14 @@ address_events as (
 ),
 
 -- A grant counts from its own day on; a refusal counts as soon as it is delivered.
+counting as (
+    select
+        *,
+        occurred_at = max(occurred_at) over (partition by key_type, key_value, purpose, channel, status) as is_latest
+    from consents
+    where status <> 'granted' or {{ paris_day('occurred_at') }} <= {{ as_of() }}
+),
+
 statements as (
     select
         key_type,
@@ -28,9 +37,9 @@ statements as (
         channel,
         max(occurred_at) filter (where status = 'granted') as granted_at,
         max(occurred_at) filter (where status = 'denied') as denied_at,
-        max(occurred_at) filter (where status = 'withdrawn') as withdrawn_at
-    from consents
-    where status <> 'granted' or {{ paris_day('occurred_at') }} <= {{ as_of() }}
+        max(occurred_at) filter (where status = 'withdrawn') as withdrawn_at,
+        min(max_per_week) filter (where status = 'granted' and is_latest) as max_per_week
+    from counting
     group by key_type, key_value, purpose, channel
 ),
 
@@ -89,7 +98,8 @@ reaching as (
         channel,
         granted_at,
         denied_at,
-        withdrawn_at
+        withdrawn_at,
+        max_per_week
     from statements
     where key_type in ('email', 'phone')
     union all
@@ -100,7 +110,8 @@ reaching as (
         statements.channel,
         statements.granted_at,
         statements.denied_at,
-        statements.withdrawn_at
+        statements.withdrawn_at,
+        statements.max_per_week
     from statements
     inner join covered
         on statements.key_type = covered.key_type and statements.key_value = covered.key_value
@@ -112,7 +123,8 @@ reaching as (
         channel,
         null as granted_at,
         null as denied_at,
-        withdrawn_at
+        withdrawn_at,
+        null as max_per_week
     from address_events
 ),
 
@@ -122,24 +134,43 @@ scopes as (
 
 -- `any` stands for every channel. The purposes that know no channel are given with `any`; one that names a channel all
 -- the same cannot grant, but does refuse.
-resolved as (
+in_scope as (
     select
         reaching.identifier_type,
         reaching.identifier,
         reaching.purpose,
         scopes.channel,
-        max(reaching.granted_at) filter (
-            where scopes.channel <> 'any' or reaching.channel = 'any'
-        ) as granted_at,
-        max(reaching.denied_at) as denied_at,
-        max(reaching.withdrawn_at) as withdrawn_at
+        case when scopes.channel <> 'any' or reaching.channel = 'any' then reaching.granted_at end as granted_at,
+        reaching.denied_at,
+        reaching.withdrawn_at,
+        reaching.max_per_week
     from reaching
     inner join scopes
         on
             reaching.identifier_type = scopes.identifier_type
             and reaching.purpose = scopes.purpose
             and (reaching.channel in (scopes.channel, 'any') or scopes.channel = 'any')
-    group by reaching.identifier_type, reaching.identifier, reaching.purpose, scopes.channel
+),
+
+ranked as (
+    select
+        *,
+        granted_at = max(granted_at) over (partition by identifier_type, identifier, purpose, channel) as is_latest
+    from in_scope
+),
+
+resolved as (
+    select
+        identifier_type,
+        identifier,
+        purpose,
+        channel,
+        max(granted_at) as granted_at,
+        max(denied_at) as denied_at,
+        max(withdrawn_at) as withdrawn_at,
+        min(max_per_week) filter (where is_latest) as max_per_week
+    from ranked
+    group by identifier_type, identifier, purpose, channel
 ),
 
 -- The latest statement counts; at the same instant the more restrictive. Which of two refusals names the state says
@@ -163,7 +194,8 @@ identifier_consents as (
             coalesce(granted_at, denied_at, withdrawn_at),
             coalesce(denied_at, granted_at, withdrawn_at),
             coalesce(withdrawn_at, granted_at, denied_at)
-        ) as occurred_at
+        ) as occurred_at,
+        max_per_week
     from resolved
     where granted_at is not null or denied_at is not null or withdrawn_at is not null
 )

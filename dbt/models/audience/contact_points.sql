@@ -1,8 +1,16 @@
 with candidates as (
     select distinct
-        destination,
-        account_id
-    from {{ ref('candidates') }}
+        audience_destinations.kind,
+        candidates.destination,
+        audience_destinations.purpose,
+        audience_destinations.channel,
+        audience_destinations.is_partner,
+        candidates.account_id
+    from {{ ref('candidates') }} as candidates
+    inner join {{ ref('audience_destinations') }} as audience_destinations
+        on
+            candidates.audience = audience_destinations.audience
+            and candidates.destination = audience_destinations.destination
 ),
 
 destination_identifiers as (
@@ -20,17 +28,18 @@ identifiers as (
     where not is_demoted
 ),
 
-identifier_consents as (
+granted as (
     select
         identifier_type,
         identifier,
         purpose,
-        channel
+        channel,
+        occurred_at
     from {{ ref('identifier_consents') }}
     where status = 'granted'
 ),
 
-address_events as (
+bounced as (
     select
         identifier_type,
         identifier,
@@ -49,23 +58,27 @@ golden_records as (
     from {{ ref('golden_records') }}
 ),
 
-refusing_accounts as (
-    select distinct account_id
-    from {{ ref('requests') }}
-    where kind in ('erasure', 'objection')
+account_states as (
+    select
+        account_id,
+        is_erasure_requested,
+        objected_at
+    from {{ ref('account_states') }}
 ),
 
--- An identifier leaves the house only by a consent of its own. A postal address travels as the golden record's name and
--- postcode, so only the golden one can, and only whole.
+-- An identifier leaves the house only by a consent of its own, given after any objection. A service message needs none: it
+-- is owed. A postal address travels as the golden record's name and postcode, so only the golden one can, and only whole.
 permitted as (
     select
+        candidates.kind,
         candidates.destination,
         candidates.account_id,
         identifiers.identifier_type,
         identifiers.identifier,
         destination_identifiers.identifier_limit,
         row_number() over (
-            partition by candidates.destination, candidates.account_id, identifiers.identifier_type
+            partition by
+                candidates.kind, candidates.destination, candidates.account_id, identifiers.identifier_type
             order by identifiers.is_golden desc, identifiers.last_seen_at desc nulls last, identifiers.identifier
         ) as position
     from candidates
@@ -74,27 +87,36 @@ permitted as (
         on
             candidates.account_id = identifiers.account_id
             and destination_identifiers.identifier_type = identifiers.identifier_type
-    inner join identifier_consents
-        on
-            identifiers.identifier_type = identifier_consents.identifier_type
-            and identifiers.identifier = identifier_consents.identifier
-            and destination_identifiers.purpose = identifier_consents.purpose
-            and destination_identifiers.channel = identifier_consents.channel
     inner join golden_records on candidates.account_id = golden_records.account_id
-    left join address_events
+    inner join account_states on candidates.account_id = account_states.account_id
+    left join granted
         on
-            identifiers.identifier_type = address_events.identifier_type
-            and identifiers.identifier = address_events.identifier
-            and destination_identifiers.channel = address_events.channel
-    left join refusing_accounts on candidates.account_id = refusing_accounts.account_id
+            identifiers.identifier_type = granted.identifier_type
+            and identifiers.identifier = granted.identifier
+            and candidates.purpose = granted.purpose
+            and candidates.channel = granted.channel
+            and granted.occurred_at > coalesce(account_states.objected_at, timestamp '0001-01-01 00:00:00')
+    left join granted as partner_granted
+        on
+            identifiers.identifier_type = partner_granted.identifier_type
+            and identifiers.identifier = partner_granted.identifier
+            and partner_granted.purpose = 'partners'
+    left join bounced
+        on
+            identifiers.identifier_type = bounced.identifier_type
+            and identifiers.identifier = bounced.identifier
+            and candidates.channel = bounced.channel
     where
-        refusing_accounts.account_id is null
-        and address_events.identifier is null
+        not account_states.is_erasure_requested
+        and (candidates.kind = 'service' or granted.identifier is not null)
+        and (candidates.kind = 'service' or not candidates.is_partner or partner_granted.identifier is not null)
+        and bounced.identifier is null
         and (identifiers.identifier_type <> 'post' or (identifiers.is_golden and golden_records.is_whole))
 ),
 
 contact_points as (
     select
+        kind,
         destination,
         account_id,
         identifier_type,

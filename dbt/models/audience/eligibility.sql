@@ -1,115 +1,73 @@
-{#- The rules in the order in which they are asked: the first that fails is the reason. -#}
+{#- Every rule in the order in which it is asked: the first that fails is the reason. -#}
 {%- set reasons = [
-    'erasure_requested', 'objection_received', 'no_identifier',
-    'consent_unknown', 'consent_denied', 'consent_withdrawn',
-    'address_bounced', 'identifier_unusable',
+    'review_overdue', 'erasure_requested', 'objection_received', 'minor', 'sensitive_topic', 'profiling_refused',
+    'no_identifier', 'consent_unknown', 'consent_denied', 'consent_withdrawn', 'partner_consent_missing',
+    'address_bounced', 'identifier_unusable', 'out_of_stock', 'cooling_down', 'personal_limit', 'pressure',
+    'lower_priority', 'over_cap', 'audience_too_small',
 ] -%}
-with candidates as (
-    select distinct
+with selected as (
+    select
+        audience,
         destination,
-        account_id
-    from {{ ref('candidates') }}
+        account_id,
+        reason
+    from {{ ref('selected') }}
 ),
 
-destination_identifiers as (
-    {{ destination_identifiers() | indent(4) }}
-),
-
-destinations as (
+audience_destinations as (
     select
+        audience,
         destination,
-        purpose,
-        channel
-    from {{ ref('destinations') }}
-),
-
-requests as (
-    select
-        account_id,
-        max(case when kind = 'erasure' then 1 else 0 end) = 1 as is_erasure,
-        max(case when kind = 'objection' then 1 else 0 end) = 1 as is_objection
-    from {{ ref('requests') }}
-    where kind in ('erasure', 'objection')
-    group by account_id
-),
-
-held as (
-    select distinct
-        candidates.destination,
-        candidates.account_id
-    from candidates
-    inner join destination_identifiers on candidates.destination = destination_identifiers.destination
-    inner join {{ ref('identifiers') }} as identifiers
-        on
-            candidates.account_id = identifiers.account_id
-            and destination_identifiers.identifier_type = identifiers.identifier_type
-),
-
-consents as (
-    select
-        account_id,
         purpose,
         channel,
-        status
-    from {{ ref('consents') }}
+        minimum_size
+    from {{ ref('audience_destinations') }}
 ),
 
-reachable as (
-    select distinct
-        destination,
-        account_id
-    from {{ ref('contact_points') }}
+arms as (
+    select
+        audience,
+        account_id,
+        holdout
+    from {{ ref('arms') }}
 ),
 
-bounced as (
-    select distinct
-        identifiers.account_id,
-        address_events.channel
-    from {{ ref('identifiers') }} as identifiers
-    inner join {{ ref('address_events') }} as address_events
-        on
-            identifiers.identifier_type = address_events.identifier_type
-            and identifiers.identifier = address_events.identifier
-    where
-        address_events.bounced_at is not null
-        and (address_events.reached_at is null or address_events.bounced_at >= address_events.reached_at)
+-- What a third party gets must not single anybody out: too few people, and nobody of the audience goes there.
+sized as (
+    select
+        selected.audience,
+        selected.destination,
+        count(*) filter (where selected.reason is null and arms.holdout is null) as treated_count
+    from selected
+    left join arms on selected.audience = arms.audience and selected.account_id = arms.account_id
+    group by selected.audience, selected.destination
 ),
 
 judged as (
     select
-        candidates.destination,
-        candidates.account_id,
-        destinations.purpose,
-        destinations.channel,
-        case
-            when requests.is_erasure then 'erasure_requested'
-            when requests.is_objection then 'objection_received'
-            when held.account_id is null then 'no_identifier'
-            when consents.status is null then 'consent_unknown'
-            when consents.status = 'denied' then 'consent_denied'
-            when consents.status = 'withdrawn' then 'consent_withdrawn'
-            when reachable.account_id is not null then null
-            when bounced.account_id is not null then 'address_bounced'
-            else 'identifier_unusable'
-        end as reason
-    from candidates
-    inner join destinations on candidates.destination = destinations.destination
-    left join requests on candidates.account_id = requests.account_id
-    left join held
-        on candidates.destination = held.destination and candidates.account_id = held.account_id
-    left join consents
+        selected.audience,
+        selected.destination,
+        selected.account_id,
+        audience_destinations.purpose,
+        audience_destinations.channel,
+        arms.holdout,
+        coalesce(
+            selected.reason,
+            case when sized.treated_count < audience_destinations.minimum_size then 'audience_too_small' end
+        ) as reason
+    from selected
+    inner join audience_destinations
         on
-            candidates.account_id = consents.account_id
-            and destinations.purpose = consents.purpose
-            and destinations.channel = consents.channel
-    left join reachable
-        on candidates.destination = reachable.destination and candidates.account_id = reachable.account_id
-    left join bounced
-        on candidates.account_id = bounced.account_id and destinations.channel = bounced.channel
+            selected.audience = audience_destinations.audience
+            and selected.destination = audience_destinations.destination
+    inner join sized
+        on selected.audience = sized.audience and selected.destination = sized.destination
+    left join arms on selected.audience = arms.audience and selected.account_id = arms.account_id
 ),
 
 eligibility as (
     select
+        audience,
         destination,
         account_id,
         purpose,
@@ -119,7 +77,8 @@ eligibility as (
             {%- for reason in reasons %}
             when '{{ reason }}' then {{ loop.index }}
             {%- endfor %}
-        end as reason_order
+        end as reason_order,
+        case when reason is null then holdout end as holdout
     from judged
 )
 

@@ -3,6 +3,13 @@ with accounts as (
     from {{ ref('accounts') }}
 ),
 
+profiling as (
+    select
+        account_id,
+        is_allowed
+    from {{ ref('profiling') }}
+),
+
 days as (
     select
         as_of,
@@ -66,6 +73,7 @@ described as (
     select
         accounts.account_id,
         case
+            {{ unless_profiled('rfm') }}
             when rfm_scores.account_id is null then 'no_purchase'
             when rfm_scores.recency_score >= 4 and rfm_scores.frequency_score >= 4 and rfm_scores.monetary_score >= 4
                 then 'champions'
@@ -77,6 +85,7 @@ described as (
             else 'dormant'
         end as rfm,
         case
+            {{ unless_profiled('lifecycle') }}
             when behaviours.account_id is null then 'prospect'
             when {{ days_between('behaviours.first_purchase_on', 'days.as_of') }} <= {{ var('lifecycle_new_days') }}
                 then 'new'
@@ -85,6 +94,7 @@ described as (
             else 'lapsed'
         end as lifecycle,
         case
+            {{ unless_profiled('channel_preference') }}
             when coalesce(behaviours.purchase_count, 0) = 0 then 'none'
             when behaviours.store_purchase_count >= {{ var('channel_preference_share') }} * behaviours.purchase_count
                 then 'store'
@@ -99,6 +109,7 @@ described as (
         ) as is_window_trustworthy
     from accounts
     cross join days
+    left join profiling on accounts.account_id = profiling.account_id
     left join behaviours on accounts.account_id = behaviours.account_id
     left join rfm_scores on accounts.account_id = rfm_scores.account_id
     left join closed on accounts.account_id = closed.account_id

@@ -1,11 +1,18 @@
 {%- set dimensions = ['recency', 'frequency', 'monetary'] -%}
-with buyers as (
+with profiling as (
+    select account_id
+    from {{ ref('profiling') }}
+    where is_allowed
+),
+
+buyers as (
     select
-        cast(recency_days as decimal(18, 2)) as recency,
-        cast(purchase_count as decimal(18, 2)) as frequency,
-        counted_amount as monetary
-    from {{ ref('behaviours') }}
-    where purchase_count > 0
+        cast(behaviours.recency_days as decimal(18, 2)) as recency,
+        cast(behaviours.purchase_count as decimal(18, 2)) as frequency,
+        behaviours.counted_amount as monetary
+    from {{ ref('behaviours') }} as behaviours
+    inner join profiling on behaviours.account_id = profiling.account_id
+    where behaviours.purchase_count > 0
 ),
 
 -- Values, not ranks: equal values always fall into the same bucket, whoever else is in the table.

@@ -1,12 +1,19 @@
 {%- set dimensions = {'recency': 'recency_days', 'frequency': 'purchase_count', 'monetary': 'counted_amount'} -%}
-with buyers as (
+with profiling as (
+    select account_id
+    from {{ ref('profiling') }}
+    where is_allowed
+),
+
+buyers as (
     select
-        account_id,
-        recency_days,
-        purchase_count,
-        counted_amount
-    from {{ ref('behaviours') }}
-    where purchase_count > 0
+        behaviours.account_id,
+        behaviours.recency_days,
+        behaviours.purchase_count,
+        behaviours.counted_amount
+    from {{ ref('behaviours') }} as behaviours
+    inner join profiling on behaviours.account_id = profiling.account_id
+    where behaviours.purchase_count > 0
 ),
 
 cut_points as (

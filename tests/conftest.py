@@ -431,10 +431,15 @@ def compiled_models(tmp_path_factory: pytest.TempPathFactory, outside_environmen
 
 @pytest.fixture(scope="session")
 def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
-    """Walk a home's landing as far as a stage; yields the open warehouse. Audience files lie in ``audiences``."""
+    """Walk a home's landing as far as a stage; yields the open warehouse. Audience files lie in ``audiences``.
+
+    ``minimum_size`` takes the place of the audiences' own, which a small retailer does not reach.
+    """
 
     @contextmanager
-    def walked(home: Path, as_of: date, until: str = AUDIENCE, **limits: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    def walked(
+        home: Path, as_of: date, until: str = AUDIENCE, minimum_size: int | None = None, **limits: int
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         settings = Settings(home=home, threads=1)
         intake = take_in(
             settings.landing,
@@ -455,7 +460,8 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
                 """
                 create or replace table landing.builds as
                 select 'law' as build_id, $1::date as as_of, null::varchar as previous_release_id,
-                    null::date as previous_as_of, 0.1::double as holdout_share, 'law' as holdout_salt,
+                    null::date as previous_as_of, 0.1::double as holdout_share, 0.02::double as global_holdout_share,
+                    'law' as holdout_salt,
                     'EUR' as currency, 'FR' as default_country
                 """,
                 [as_of],
@@ -463,6 +469,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
             tables.write_files(connection, intake.deliveries, as_of)
             tables.create_views(connection, settings.raw)
             tables.write_rejected_rows(connection)
+            tables.write_last_audiences(connection, None)
             write_phone_numbers(connection, "FR")
             write_country_names(connection)
             for stage in (STAGING, ACCOUNT, SEGMENT, AUDIENCE):
@@ -471,8 +478,11 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
                 if stage == ACCOUNT:
                     resolve(connection, as_of=as_of, run_id="law", previous=None)
                 for model in compiled_models:
-                    if model.stage == stage:
-                        connection.execute(f"create or replace table {stage}.{model.name} as {model.sql}")
+                    if model.stage != stage:
+                        continue
+                    connection.execute(f"create or replace table {stage}.{model.name} as {model.sql}")
+                    if model.name == "audiences" and minimum_size is not None:
+                        connection.execute("update audience.audiences set minimum_size = $1", [minimum_size])
             if until == AUDIENCE:
                 write_files(connection, home / "audiences")
             yield connection

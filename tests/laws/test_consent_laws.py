@@ -24,6 +24,7 @@ DESTINATIONS = {
     "google_customer_match": ("ad_match_search", "any"),
     "meta_custom_audience": ("ad_match_social", "any"),
 }
+PROFILING = ("vip", "win_back", "best_customers")
 Identifier = tuple[str, str]
 
 
@@ -68,7 +69,19 @@ class Oracle:
             }
             if feed in ("shop_customers", "loyalty_members") and row:
                 self.held[person].add(self._address(row))
-        self.refusing = {person for person in set(retailer.persons.values()) if self._refuses(person, retailer)}
+        people = set(retailer.persons.values())
+        self.erased = {person for person in people if list(self._requests(person, retailer, "erasure"))}
+        self.objected_at = {
+            person: max(self._requests(person, retailer, "objection"), default=None) for person in people
+        }
+        self._born = {
+            person: [
+                born
+                for (feed, record), owner in retailer.persons.items()
+                if owner == person and (born := self._rows[feed].get(record, {}).get("birth_date")) is not None
+            ]
+            for person in people
+        }
 
     def _in_force(self, deliveries: Any, feed: str, broken: str, key: str) -> dict[str, dict[str, Any]]:
         """Of each key, the greatest ``updated_at``, then the latest delivery; a row that cannot be read is none."""
@@ -108,17 +121,34 @@ class Oracle:
                 address = ("email", standard("email", row["address"]) or "")
                 self._statements[address, "prospecting"].append((row["channel"], "withdrawn", row["occurred_at"]))
 
-    def permits(self, identifier: Identifier, purpose: str, channel: str) -> bool:
-        """Unknown is no; the latest statement counts, at one instant the more restrictive; no grant of tomorrow."""
+    def permits(self, identifier: Identifier, purpose: str, channel: str, objected_at: datetime | None) -> bool:
+        """Unknown is no; the latest statement counts, at one instant the more restrictive; no grant of tomorrow, and
+        after an objection only a later one.
+        """
         said = [
             (moment, status != "granted")
             for on, status, moment in self._statements[identifier, purpose]
             if on in (channel, "any")
             and (status != "granted" or moment.astimezone(ZoneInfo("Europe/Paris")).date() <= self._as_of)
         ]
-        return bool(said) and not max(said)[1]
+        return bool(said) and not max(said)[1] and (objected_at is None or max(said)[0] > objected_at)
 
-    def _refuses(self, person: int, retailer: Any) -> bool:
+    def is_minor(self, person: int) -> bool:
+        """Younger than eighteen by any birth date."""
+        as_of = self._as_of
+        return any(
+            (as_of.year - born.year) - ((as_of.month, as_of.day) < (born.month, born.day)) < 18
+            for born in self._born[person]
+        )
+
+    def refuses_profiling(self, person: int) -> bool:
+        for identifier in self.held[person]:
+            said = [(moment, status != "granted") for _, status, moment in self._statements[identifier, "profiling"]]
+            if said and max(said)[1]:
+                return True
+        return False
+
+    def _requests(self, person: int, retailer: Any, kind: str) -> Iterable[datetime]:
         records = {
             ("customer_id" if feed == "shop_customers" else "card_id", record)
             for (feed, record), owner in retailer.persons.items()
@@ -128,9 +158,8 @@ class Oracle:
             key = (row["key_type"], row["key_value"])
             if key[0] in ("email", "phone"):
                 key = (key[0], standard(*key) or "")
-            if row["kind"] in ("erasure", "objection") and key in records | self.held[person]:
-                return True
-        return False
+            if row["kind"] == kind and key in records | self.held[person]:
+                yield row["received_at"]
 
     def is_bounced(self, address: str) -> bool:
         return any(
@@ -160,7 +189,7 @@ def test_nobody_is_in_a_file_without_consent_or_against_their_will(
         shop = retailer(seed, PERSONS)
         supplier(home / "landing").deliver_all(shop.deliveries)
         oracle = Oracle(shop, broken_value)
-        with walk(home, shop.LAST) as connection:
+        with walk(home, shop.LAST, minimum_size=0) as connection:
             for destination in DESTINATIONS:
                 lines_seen[destination] += _judge(connection, home, shop, oracle, destination)
             _nobody_is_left_out(connection, shop, oracle)
@@ -192,11 +221,15 @@ def _judge(connection: Any, home: Path, shop: Any, oracle: Oracle, destination: 
         "select account_id, audience, cells from activation.file_rows where destination = $1", [destination]
     ).fetchall()
     assert sorted(written) == sorted((audience, tuple(cell or "" for cell in cells)) for _, audience, cells in accounts)
-    for account, _, cells in accounts:
+    for account, audience, cells in accounts:
         assert people[account], "a line for nobody"
-        assert not people[account] & oracle.refusing, "someone who asked for erasure or objected is in a file"
+        assert not people[account] & oracle.erased, "someone who asked for erasure is in a file"
+        assert not any(oracle.is_minor(person) for person in people[account]), "a minor is in a file"
+        if audience in PROFILING:
+            assert not any(oracle.refuses_profiling(person) for person in people[account]), "someone refused profiling"
         held = set().union(*(oracle.held[person] for person in people[account]))
-        allowed = {identifier for identifier in held if oracle.permits(identifier, purpose, channel)}
+        objected_at = max((at for person in people[account] if (at := oracle.objected_at[person])), default=None)
+        allowed = {identifier for identifier in held if oracle.permits(identifier, purpose, channel, objected_at)}
         named = {name: [] for name in header}
         for name, cell in zip(header, cells, strict=True):
             named[name] += [cell] if cell else []
@@ -217,18 +250,28 @@ def _judge(connection: Any, home: Path, shop: Any, oracle: Oracle, destination: 
 
 
 def _nobody_is_left_out(connection: Any, shop: Any, oracle: Oracle) -> None:
-    """The other side: who qualified, consented by e-mail and refused nothing is a member, treated or held out."""
+    """The other side: who qualified, consented by e-mail and refused nothing is a member, treated or held out, unless
+    another audience writes to them.
+    """
     people = _people(connection, shop)
     members = set(
-        connection.execute(
-            "select audience, account_id from audience.members where destination = 'email_tool'"
-        ).fetchall()
+        connection.execute("select account_id from audience.members where destination = 'email_tool'").fetchall()
     )
     for audience, account in connection.execute(
-        "select audience, account_id from audience.candidates where destination = 'email_tool'"
+        """
+        select audience, account_id
+        from audience.candidates
+        join audience.audiences using (audience)
+        anti join audience.messages_sent using (account_id)
+        where destination = 'email_tool' and kind = 'marketing'
+        """
     ).fetchall():
         held = set().union(*(oracle.held[person] for person in people[account]))
         addresses = {value for kind, value in held if kind == "email" and not oracle.is_bounced(value)}
-        is_permitted = any(oracle.permits(("email", value), "prospecting", "email") for value in addresses)
-        if is_permitted and not people[account] & oracle.refusing:
-            assert (audience, account) in members
+        objected_at = max((at for person in people[account] if (at := oracle.objected_at[person])), default=None)
+        is_permitted = any(oracle.permits(("email", value), "prospecting", "email", objected_at) for value in addresses)
+        is_barred = people[account] & oracle.erased or any(oracle.is_minor(person) for person in people[account])
+        if audience in PROFILING:
+            is_barred = is_barred or any(oracle.refuses_profiling(person) for person in people[account])
+        if is_permitted and not is_barred:
+            assert (account,) in members

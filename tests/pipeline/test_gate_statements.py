@@ -20,6 +20,11 @@ from dagster_project.transform import read_variables
 
 _TONIGHT = "feed = 'web_events' and delivered_on = (select as_of from landing.builds)"
 _A_MEMBER = "select destination, account_id from audience.members order by destination, account_id limit 1"
+_KEY_OF_A_MEMBER = f"""
+    if(feed = 'shop_customers', 'customer_id', 'card_id') as key_type, record_id as key_value
+    from identity.account_links join ({_A_MEMBER}) using (account_id)
+    where feed in ('shop_customers', 'loyalty_members')
+"""
 
 CORRUPTIONS = {
     "landing.something_was_delivered": "update landing.files set row_count = 0",
@@ -83,18 +88,40 @@ CORRUPTIONS = {
         """,
     "audience.nobody_is_contacted_without_consent": f"""
         insert into audience.contact_points by name
-        select destination, account_id, 'phone' as identifier_type, '+33199000099' as identifier from ({_A_MEMBER})
+        select 'marketing' as kind, destination, account_id, 'phone' as identifier_type, '+33199000099' as identifier
+        from ({_A_MEMBER})
         """,
     "audience.every_member_has_a_permitted_identifier": f"""
         delete from audience.contact_points where (destination, account_id) in ({_A_MEMBER})
         """,
-    "audience.nobody_who_asked_for_erasure_or_objected_is_in": f"""
-        insert into staging.stg_privacy_requests by name
-        select 'objection' as kind, if(feed = 'shop_customers', 'customer_id', 'card_id') as key_type,
-            record_id as key_value
-        from identity.account_links join ({_A_MEMBER}) using (account_id)
-        where feed in ('shop_customers', 'loyalty_members')
+    "audience.nobody_who_asked_for_erasure_is_in": f"""
+        insert into staging.stg_privacy_requests by name select 'erasure' as kind, {_KEY_OF_A_MEMBER}
         """,
+    "audience.nobody_who_objected_is_in_unless_they_agreed_again": f"""
+        insert into staging.stg_privacy_requests by name
+        select 'objection' as kind, (select as_of + 2 from landing.builds)::timestamp as received_at, {_KEY_OF_A_MEMBER}
+        """,
+    "audience.nobody_in_a_marketing_audience_is_too_young": f"""
+        update staging.stg_shop_customers set birth_date = date '2010-01-01'
+        where customer_id in (select key_value from (select {_KEY_OF_A_MEMBER}) where key_type = 'customer_id')
+        """,
+    "audience.nobody_who_refused_profiling_is_in_an_audience_built_on_it": """
+        update audience.audiences set is_profiling = true;
+        insert into staging.stg_consents by name
+        select 'email' as key_type, identifiers.identifier as key_value, 'profiling' as purpose, 'any' as channel,
+            'withdrawn' as status, (select as_of from landing.builds)::timestamp as occurred_at
+        from account.identifiers as identifiers
+        semi join audience.members as members using (account_id)
+        where identifiers.identifier_type = 'email'
+        """,
+    "audience.nobody_gets_the_messages_of_two_audiences": """
+        update audience.audiences set is_profiling = false;
+        insert into audience.candidates by name
+        select 'vip' as audience, destination, account_id from audience.members where destination = 'email_tool';
+        insert into audience.members by name
+        select 'vip' as audience, destination, account_id, arm from audience.members where destination = 'email_tool'
+        """,
+    "audience.no_third_party_gets_too_few_people": "update audience.destinations set is_third_party = true",
     "audience.qualified_is_kept_plus_excluded": """
         delete from audience.waterfall where account_id = (select min(account_id) from audience.waterfall)
         """,
@@ -307,8 +334,12 @@ def test_every_statement_of_identity_that_warns_is_tried_here() -> None:
 def test_an_audience_that_jumps_is_stopped(members: int, is_stopped: bool) -> None:
     with duckdb.connect() as connection:
         connection.execute("attach ':memory:' as previous")
+        connection.execute("create schema memory.audience")
+        connection.execute(
+            "create table memory.audience.audiences as select 'vip' as audience, false as is_review_overdue"
+        )
         for name, count in (("memory", members), ("previous", 110)):
-            connection.execute(f"create schema {name}.audience")
+            connection.execute(f"create schema if not exists {name}.audience")
             connection.execute(
                 f"""
                 create table {name}.audience.members as

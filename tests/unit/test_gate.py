@@ -146,7 +146,12 @@ def test_who_may_be_contacted_and_what_is_sent_can_never_be_accepted() -> None:
     assert {
         "audience.nobody_is_contacted_without_consent",
         "audience.every_member_has_a_permitted_identifier",
-        "audience.nobody_who_asked_for_erasure_or_objected_is_in",
+        "audience.nobody_who_asked_for_erasure_is_in",
+        "audience.nobody_who_objected_is_in_unless_they_agreed_again",
+        "audience.nobody_in_a_marketing_audience_is_too_young",
+        "audience.nobody_who_refused_profiling_is_in_an_audience_built_on_it",
+        "audience.nobody_gets_the_messages_of_two_audiences",
+        "audience.no_third_party_gets_too_few_people",
         "audience.qualified_is_kept_plus_excluded",
         "account.the_books_balance",
         "identity.each_record_has_one_account",

@@ -1,0 +1,119 @@
+"""Whom an erasure is about, as values: the accounts, the source records, and the identifiers that nobody else holds.
+
+Here belong the shape, how it is kept between the steps of an erasure (``write_subjects``, ``read_subjects``), and how
+it becomes tables for SQL (``create_subject_tables``). Not for finding out who it is: ``resolution``; nor for any file
+that an erasure rewrites.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+
+Because = Literal["erasure", "retention"]
+
+_SETS = (
+    "account_ids",
+    "emails",
+    "phones",
+    "customer_ids",
+    "card_ids",
+    "payment_tokens",
+    "addresses",
+    "spellings",
+)
+IDENTIFIER_TYPES = {
+    "emails": "email",
+    "phones": "phone",
+    "customer_ids": "customer_id",
+    "card_ids": "card_id",
+    "payment_tokens": "payment_token",
+    "addresses": "address",
+    "spellings": "spelling",
+}
+"""Field of a subject -> the ``type`` of its values in the table ``subject_identifiers``."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person to erase (``because`` erasure), or all whose period is over (retention: one subject for all of them).
+
+    ``received_at``: moment of the request, in UTC without zone; what the person did after it is a new relation and no
+    part of the subject. ``records``: (feed, record_id) of every record linked to the accounts, and of records without
+    an account that hold nothing but identifiers of the subject.
+
+    The other sets hold only what no record of anybody else holds: e-mails in lower case, phones in E.164, numbers of
+    web accounts and loyalty cards, payment tokens, ``addresses`` (address_line1 as delivered), and ``spellings``, every
+    way in which one of the e-mails or phones was delivered, where it differs from the standard form. ``shared`` holds
+    (type, value) of what somebody else's record holds too, or the person gave again after the request: it stays there.
+    """
+
+    request_id: str
+    received_at: datetime
+    because: Because
+    account_ids: frozenset[str] = frozenset()
+    records: frozenset[tuple[str, str]] = frozenset()
+    emails: frozenset[str] = frozenset()
+    phones: frozenset[str] = frozenset()
+    customer_ids: frozenset[str] = frozenset()
+    card_ids: frozenset[str] = frozenset()
+    payment_tokens: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    spellings: frozenset[str] = frozenset()
+    shared: frozenset[tuple[str, str]] = frozenset()
+
+
+def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
+    """Keep subjects in a file that only its owner reads, whole or not at all."""
+    lines = []
+    for subject in subjects:
+        values = asdict(subject) | {"received_at": subject.received_at.isoformat()}
+        values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared")}
+        lines.append(json.dumps(values, ensure_ascii=False, sort_keys=True))
+    unfinished = path.with_name(path.name + ".tmp")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.writelines(line + "\n" for line in lines)
+        out.flush()
+        os.fsync(out.fileno())
+    unfinished.replace(path)
+
+
+def read_subjects(path: Path) -> list[Subject]:
+    """The subjects as they were written."""
+    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _subject(values: dict) -> Subject:
+    sets = {name: frozenset(values[name]) for name in _SETS}
+    pairs = {name: frozenset((first, second) for first, second in values[name]) for name in ("records", "shared")}
+    moment = datetime.fromisoformat(values["received_at"])
+    return Subject(values["request_id"], moment, values["because"], **sets, **pairs)
+
+
+def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Sequence[Subject]) -> None:
+    """Create the temp tables ``subject_accounts`` (account_id), ``subject_records`` (feed, record_id) and
+    ``subject_identifiers`` (type, value), each with ``request_id``: one row per subject and thing that is its own.
+    """
+    text = pa.string()
+    accounts = [(each.request_id, account) for each in subjects for account in sorted(each.account_ids)]
+    records = [(each.request_id, *record) for each in subjects for record in sorted(each.records)]
+    identifiers = [
+        (each.request_id, type_, value)
+        for each in subjects
+        for field, type_ in IDENTIFIER_TYPES.items()
+        for value in sorted(getattr(each, field))
+    ]
+    for table, rows, names in (
+        ("subject_accounts", accounts, ("request_id", "account_id")),
+        ("subject_records", records, ("request_id", "feed", "record_id")),
+        ("subject_identifiers", identifiers, ("request_id", "type", "value")),
+    ):
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        told = pa.table([pa.array(column, text) for column in columns], names=names)  # noqa: F841 - read by the SQL
+        connection.execute(f"create or replace temp table {table} as select * from told")

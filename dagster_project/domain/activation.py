@@ -443,6 +443,35 @@ def _sent_identifiers() -> str:
     return f"select distinct * from ({union}) where identifier_hash is not null"
 
 
+def sent_hashes(destination: str, cells: Sequence[str]) -> list[str]:
+    """The hashes by which the ledger knows one line of a destination's file, as it was written.
+
+    A cell that was made harmless to a spreadsheet is taken back first: the ledger hashed what the cell means.
+    """
+    by_type: dict[str, list[tuple[Column, str]]] = {}
+    for column, cell in zip(FORMATS[destination], cells, strict=True):
+        if column.identifier is not None:
+            by_type.setdefault(column.identifier, []).append((column, cell))
+    found = []
+    for identifier_type, parts in by_type.items():
+        if identifier_type == "post":
+            if any(cell for _, cell in parts):
+                found.append(_sha256("|".join(cell for _, cell in parts)))
+        else:
+            found += [cell if column.is_hashed else _sha256(_meant(cell, column)) for column, cell in parts if cell]
+    return found
+
+
+def _meant(cell: str, column: Column) -> str:
+    if column.neutralised_by == "neutral_email" and cell.startswith('"') and '"@' in cell:
+        return cell[1:].replace('"@', "@", 1)
+    return cell.removeprefix("'") if column.neutralised_by else cell
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def reread_files(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[RereadFile]:
     """Read every file under ``directory`` again, as a stranger would, and measure it against ``audience.members``.
 

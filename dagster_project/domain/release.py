@@ -42,7 +42,7 @@ _NEXT_POINTER = ".current-"
 _POINTER = "current"
 
 # The oldest format that DuckDB 2.0 writes: the DuckDB 1.x inside notebooks and other tools can open it.
-_STORAGE_VERSION = "v1.0.0"
+STORAGE_VERSION = "v1.0.0"
 # Tables up to this size are sorted: the order of their rows is the same in every rebuild. Sorting more costs time.
 _SORTED_ROW_LIMIT = 100_000
 # Read by the owner and the group; the restricted database and the audience files by the owner alone.
@@ -239,7 +239,7 @@ def _write_database(
         left_over.unlink(missing_ok=True)
     selects = {table.qualified_name: _select(connection, table) for table in tables}
     row_counts = {}
-    connection.execute(f"attach {literal(path)} as published (storage_version '{_STORAGE_VERSION}')")
+    connection.execute(f"attach {literal(path)} as published (storage_version '{STORAGE_VERSION}')")
     try:
         connection.execute("begin")
         for schema in sorted({table.schema for table in tables}):
@@ -345,6 +345,23 @@ def add_gate_results(directory: Path, gates: Sequence[Mapping[str, Any]]) -> Non
     manifest = _read_manifest(directory)
     own = {gate["gate"] for gate in gates}
     manifest["gates"] = [gate for gate in manifest["gates"] if gate["gate"] not in own] + [dict(gate) for gate in gates]
+    _write_json(directory / MANIFEST, manifest)
+
+
+def replace_manifest(directory: Path, row_counts: Mapping[str, int], erasure: Mapping[str, Any]) -> None:
+    """Make the manifest of a published release true again after an erasure, which it then tells of.
+
+    ``row_counts`` holds the tables that changed. What the manifest said of the audiences stays: it was so that day.
+    """
+    manifest = _read_manifest(directory)
+    manifest["tables"] = [
+        {**entry, "row_count": row_counts.get(entry["table"], entry["row_count"])} for entry in manifest["tables"]
+    ]
+    manifest["files"] = [
+        {"path": path.as_posix(), "sha256": _sha256(directory / path), "bytes": (directory / path).stat().st_size}
+        for path in _files(directory)
+    ]
+    manifest["erasures"] = [*manifest.get("erasures", []), dict(erasure)]
     _write_json(directory / MANIFEST, manifest)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -86,14 +86,15 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
 
 def read_subjects(path: Path) -> list[Subject]:
     """The subjects as they were written."""
-    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _subject(values: dict) -> Subject:
-    sets = {name: frozenset(values[name]) for name in _SETS}
-    pairs = {name: frozenset((first, second) for first, second in values[name]) for name in ("records", "shared")}
+    sets: dict[str, Any] = {name: frozenset(values[name]) for name in _SETS}
+    for name in ("records", "shared"):
+        sets[name] = frozenset((first, second) for first, second in values[name])
     moment = datetime.fromisoformat(values["received_at"])
-    return Subject(values["request_id"], moment, values["because"], **sets, **pairs)
+    return Subject(values["request_id"], moment, values["because"], **sets)
 
 
 def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Sequence[Subject]) -> None:

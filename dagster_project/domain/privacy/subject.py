@@ -52,6 +52,7 @@ class Subject:
     web accounts and loyalty cards, payment tokens, ``addresses`` (address_line1 as delivered), and ``spellings``, every
     way in which one of the e-mails or phones was delivered, where it differs from the standard form. ``shared`` holds
     (type, value) of what somebody else's record holds too, or the person gave again after the request: it stays there.
+    ``spared`` holds (feed, record_id) of somebody else's records that name one of the person's numbers: only that goes.
     """
 
     request_id: str
@@ -67,6 +68,7 @@ class Subject:
     addresses: frozenset[str] = frozenset()
     spellings: frozenset[str] = frozenset()
     shared: frozenset[tuple[str, str]] = frozenset()
+    spared: frozenset[tuple[str, str]] = frozenset()
 
 
 def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
@@ -74,7 +76,7 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
     lines = []
     for subject in subjects:
         values = asdict(subject) | {"received_at": subject.received_at.isoformat()}
-        values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared")}
+        values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared", "spared")}
         lines.append(json.dumps(values, ensure_ascii=False, sort_keys=True))
     unfinished = path.with_name(path.name + ".tmp")
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
@@ -86,12 +88,13 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
 
 def read_subjects(path: Path) -> list[Subject]:
     """The subjects as they were written."""
-    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _subject(values: dict) -> Subject:
     sets: dict[str, Any] = {name: frozenset(values[name]) for name in _SETS}
-    sets |= {name: frozenset((first, second) for first, second in values[name]) for name in ("records", "shared")}
+    for name in ("records", "shared", "spared"):
+        sets[name] = frozenset((first, second) for first, second in values[name])
     moment = datetime.fromisoformat(values["received_at"])
     return Subject(values["request_id"], moment, values["because"], **sets)
 

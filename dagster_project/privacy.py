@@ -25,7 +25,7 @@ from dagster_project.domain.privacy.release_erasure import erase_in_releases
 from dagster_project.domain.privacy.removals import REMOVALS, remember_removals
 from dagster_project.domain.privacy.resolution import open_erasures, resolve_subjects
 from dagster_project.domain.privacy.search import find_left_over
-from dagster_project.domain.privacy.subject import Subject, read_subjects, write_subjects
+from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
 from dagster_project.run_lock import hold_run_lock, release_run_lock
 from dagster_project.settings import Settings
@@ -140,23 +140,26 @@ def _resolve(settings: Settings, with_retention: bool) -> list[Subject]:
     if current is None:
         raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
     done = read_carried_out(settings)
-    subjects = resolve_subjects(
-        current.directory,
-        settings.raw,
-        open_erasures(current.directory, done.keys()),
-        because="erasure",
-        country=settings.default_country,
-    )
+    as_of = date.fromisoformat(current.manifest()["as_of"])
+    # Moments may lie on the day after the delivery's; nothing that was delivered lies later.
+    until_at = datetime.combine(as_of + timedelta(days=1), datetime.max.time())
+
+    def resolve(asked: list[tuple[str, datetime, tuple[str, ...]]], because: Because) -> list[Subject]:
+        return resolve_subjects(
+            current.directory,
+            settings.raw,
+            asked,
+            because=because,
+            until_at=until_at,
+            country=settings.default_country,
+        )
+
+    subjects = resolve(open_erasures(current.directory, done.keys()), "erasure")
     if with_retention:
-        as_of = date.fromisoformat(current.manifest()["as_of"])
-        accounts = _due_accounts(current.directory)
-        asked = {account for subject in subjects for account in subject.account_ids}
-        due = [account for account in accounts if account not in asked]
+        known = {account for subject in subjects for account in subject.account_ids}
+        due = tuple(account for account in _due_accounts(current.directory) if account not in known)
         if due:
-            request = (_RETENTION.format(as_of=as_of), datetime.combine(as_of, datetime.max.time()), due)
-            subjects += resolve_subjects(
-                current.directory, settings.raw, [request], because="retention", country=settings.default_country
-            )
+            subjects += resolve([(_RETENTION.format(as_of=as_of), until_at, due)], "retention")
     return subjects
 
 

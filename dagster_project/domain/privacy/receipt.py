@@ -16,6 +16,8 @@ from dagster_project.domain.privacy.release_erasure import ErasedRelease
 from dagster_project.domain.privacy.search import Search
 from dagster_project.domain.privacy.subject import Subject
 
+_MOST_NAMED = 10
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -155,7 +157,9 @@ def in_words(receipt: Receipt) -> list[str]:
         f"{receipt.searched_cell_count} cells"
         + (" in every spelling and hash." if receipt.is_search_thorough else ", by whole cells only.")
     )
-    lines += [f"STILL FOUND: {count} in {file} ({place})." for file, place, count in receipt.found]
+    lines += [f"STILL FOUND: {count} in {file} ({place})." for file, place, count in receipt.found[:_MOST_NAMED]]
+    if len(receipt.found) > _MOST_NAMED:
+        lines.append(f"STILL FOUND: in {len(receipt.found) - _MOST_NAMED} more places; the receipt names them.")
     if receipt.waiting:
         lines.append(
             f"NOT FINISHED: {len(receipt.waiting)} delivered files wait for their release and still hold the person: "

@@ -66,11 +66,13 @@ def resolve_subjects(
     requests: Iterable[tuple[str, datetime, Sequence[str]]],
     *,
     because: Because,
+    until_at: datetime,
     country: str,
 ) -> list[Subject]:
     """The subject of each request (id, moment, accounts); ``country`` is that of numbers without a prefix.
 
-    A record of the accounts counts if it was given up to the moment of the request. An identifier is the person's own
+    A record of the accounts counts if it was given up to ``until_at``: what was given between the request and its being
+    carried out goes too. An identifier is the person's own
     if no record of another account holds it, nor one that the person gave later; the numbers of the person's own web
     accounts and cards are always theirs, and other records that name one are ``spared`` but for it. Cost grows with
     the release and, for the spellings, with raw; not with the number of requests.
@@ -83,10 +85,10 @@ def resolve_subjects(
         connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
         connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
         _write_requests(connection, asked)
-        _write_held(connection)
+        _write_held(connection, until_at)
         _write_own(connection)
         _write_spellings(connection, raw, country)
-        return [_subject(connection, request_id, at, because) for request_id, at, _ in asked]
+        return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
 
 
 def _write_requests(
@@ -102,14 +104,14 @@ def _write_requests(
     connection.execute("create temp table asked as select * from told")
 
 
-def _write_held(connection: duckdb.DuckDBPyConnection) -> None:
+def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> None:
     """``held``: one row per record with what it holds and, per request, whether it is the person's."""
     connection.execute(
         """
         create temp table held as
         select
             records.feed, records.record_id, records.seen_at, links.account_id,
-            coalesce(contacts.email, null) as email, contacts.phone, contacts.address_line1,
+            contacts.email, contacts.phone, contacts.address_line1,
             coalesce(records.customer_id, if(records.feed = 'shop_customers', records.record_id, null)) as customer_id,
             coalesce(records.card_id, if(records.feed = 'loyalty_members', records.record_id, null)) as card_id,
             records.payment_token
@@ -125,8 +127,9 @@ def _write_held(connection: duckdb.DuckDBPyConnection) -> None:
         select asked.request_id, held.feed, held.record_id
         from held
         join asked on held.account_id = asked.account_id
-        where held.seen_at is null or held.seen_at <= asked.received_at
-        """
+        where held.seen_at is null or held.seen_at <= $1
+        """,
+        [until_at],
     )
 
 
@@ -165,6 +168,17 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
         from theirs
         left join others using (request_id, type, value)
         left join numbers using (request_id, type, value)
+        """
+    )
+    # A ticket that nobody was found for, and that says the person's e-mail, is the person's.
+    connection.execute(
+        """
+        insert into own_records
+        select distinct judged.request_id, identifiers.feed, identifiers.record_id
+        from identifiers
+        join judged on judged.type = identifiers.type and judged.value = identifiers.value
+        join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
+        where held.account_id is null and not judged.is_shared
         """
     )
     connection.execute(
@@ -224,7 +238,9 @@ def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: 
                 connection.execute("insert into spellings values ($1, $2)", [request_id, value])
 
 
-def _subject(connection: duckdb.DuckDBPyConnection, request_id: str, at: datetime, because: Because) -> Subject:
+def _subject(
+    connection: duckdb.DuckDBPyConnection, request_id: str, at: datetime, because: Because, until_at: datetime
+) -> Subject:
     def rows(query: str) -> list[tuple[str, ...]]:
         return connection.execute(query, [request_id]).fetchall()
 
@@ -235,6 +251,7 @@ def _subject(connection: duckdb.DuckDBPyConnection, request_id: str, at: datetim
         request_id,
         at,
         because,
+        until_at,
         account_ids=frozenset(account for (account,) in rows("select account_id from asked where request_id = $1")),
         records=frozenset(
             (feed, record)

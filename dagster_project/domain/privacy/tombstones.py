@@ -81,7 +81,7 @@ def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
     values += [("record", f"{feed}|{record}") for feed, record in subject.records]
     values += [("spared", f"{feed}|{record}") for feed, record in subject.spared]
     told = {(type_, key.hash(type_, value)) for type_, value in values}
-    return [Tombstone(type_, keyed, subject.received_at, subject.because) for type_, keyed in sorted(told)]
+    return [Tombstone(type_, keyed, subject.until_at, subject.because) for type_, keyed in sorted(told)]
 
 
 def add_tombstones(page: Path, tombstones: Iterable[Tombstone]) -> None:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +69,7 @@ class _Words:
     anywhere: tuple[str, ...]
     keys: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def loose_patterns(self) -> list[str]:
         """The words wherever they stand, also inside longer ones; for RE2 and ``re`` alike, on text in lower case."""
         chunks = [
@@ -77,7 +77,7 @@ class _Words:
         ]
         return [f"(?:{'|'.join(map(_escaped, chunk))})" for chunk in chunks]
 
-    @property
+    @cached_property
     def patterns(self) -> list[str]:
         """The words as words of their own."""
         return [f"(?:^|[^0-9a-z]){pattern}(?:$|[^0-9a-z])" for pattern in self.loose_patterns]

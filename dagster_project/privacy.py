@@ -7,7 +7,7 @@ Here belongs the order of the steps, which a killed run can take up again: who i
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -93,7 +93,8 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
-    which every night respects) or ``nobody`` (no account that it could be about).
+    which every night respects), ``nobody`` (no account that it could be about) or ``to be confirmed`` (several accounts
+    hold its e-mail or phone, who may be several people).
     """
 
     request_id: str
@@ -114,13 +115,13 @@ def requests(settings: Settings) -> list[Request]:
             """
             select request_id, kind, received_on, due_on, days_left, state
             from account.request_deadlines
-            order by state not in ('open', 'overdue'), due_on, request_id
+            order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
             """
         ).fetchall()
     return [Request(*row) for row in rows]
 
 
-def plan(settings: Settings, *, with_retention: bool = False) -> list[Plan]:
+def plan(settings: Settings, *, with_retention: bool = False, confirmed: Collection[str] = ()) -> list[Plan]:
     """What ``erase`` would do, without doing any of it. Raises ReleaseError where there is no release."""
     return [
         Plan(
@@ -131,11 +132,11 @@ def plan(settings: Settings, *, with_retention: bool = False) -> list[Plan]:
             {feed: sum(of == feed for of, _ in each.records) for feed in sorted({feed for feed, _ in each.records})},
             len(each.shared),
         )
-        for each in _resolve(settings, with_retention)
+        for each in _resolve(settings, with_retention, confirmed)
     ]
 
 
-def _resolve(settings: Settings, with_retention: bool) -> list[Subject]:
+def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str]) -> list[Subject]:
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
@@ -154,7 +155,7 @@ def _resolve(settings: Settings, with_retention: bool) -> list[Subject]:
             country=settings.default_country,
         )
 
-    subjects = resolve(open_erasures(current.directory, done.keys()), "erasure")
+    subjects = resolve(open_erasures(current.directory, done.keys(), confirmed), "erasure")
     if with_retention:
         known = {account for subject in subjects for account in subject.account_ids}
         due = tuple(account for account in _due_accounts(current.directory) if account not in known)
@@ -184,11 +185,13 @@ def erase(
     at: datetime,
     *,
     with_retention: bool = False,
+    confirmed: Collection[str] = (),
     announce: Callable[[str], None] = lambda step: None,
 ) -> list[Receipt]:
     """Carry out every erasure that the current release knows of, and, ``with_retention``, the periods that are over.
 
-    ``at`` is the moment, with its zone. Takes up an erasure that was cut off, first. Afterwards a night publishes a
+    ``at`` is the moment, with its zone; ``confirmed`` names requests that mean all accounts which hold their e-mail or
+    phone. Takes up an erasure that was cut off, first. Afterwards a night publishes a
     release without them, and tells destinations to forget. Raises HomeIsBusy while a run works in the home,
     ReleaseError where there is no release.
     """
@@ -199,7 +202,7 @@ def erase(
             receipts += _carry_out(settings, warehouse, at, announce)
         work = settings.privacy / _WORK
         left = read_subjects(work / _LEFT_OVER) if (work / _LEFT_OVER).is_file() else []
-        subjects = [*left, *_resolve(settings, with_retention)]
+        subjects = [*left, *_resolve(settings, with_retention, confirmed)]
         if subjects:
             work.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_subjects(work / _SUBJECTS, subjects)

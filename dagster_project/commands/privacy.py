@@ -52,7 +52,7 @@ def list_requests(home: Home = None) -> None:
             "request", "kind", "received", "due", Column("days left", justify="right"), "state", box=SIMPLE_HEAD
         )
         for each in found:
-            colour = {"overdue": "red", "open": "yellow"}.get(each.state, "green")
+            colour = {"overdue": "red", "open": "yellow", "to be confirmed": "yellow"}.get(each.state, "green")
             table.add_row(
                 escape(each.request_id),
                 each.kind,
@@ -70,6 +70,10 @@ def list_requests(home: Home = None) -> None:
 def erase(
     home: Home = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="Say what would be erased; erase nothing.")] = False,
+    confirm: Annotated[
+        list[str] | None,
+        typer.Option("--confirm", help="Number of a request that means every account which holds its e-mail or phone."),
+    ] = None,
     retention: Annotated[
         bool, typer.Option("--retention", help="Also erase accounts whose period of inactivity is over.")
     ] = False,
@@ -88,7 +92,7 @@ def erase(
         settings = settings_of(home)
         quieten(False)
         if rehearse:
-            plans = plan(settings, with_retention=retention)
+            plans = plan(settings, with_retention=retention, confirmed=confirm or ())
             for each in plans:
                 records = ", ".join(f"{say_number(count)} of {feed}" for feed, count in each.record_counts.items())
                 console.print(
@@ -105,6 +109,7 @@ def erase(
             Warehouse(settings),
             datetime.now(UTC),
             with_retention=retention,
+            confirmed=confirm or (),
             announce=lambda step: console.print(f"  {step}"),
         )
         for receipt in receipts:

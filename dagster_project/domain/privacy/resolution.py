@@ -41,10 +41,14 @@ _FIELDS = {
 }
 
 
-def open_erasures(release: Path, carried_out: Collection[str]) -> list[tuple[str, datetime, tuple[str, ...]]]:
-    """The erasures that a release knows of and that were not carried out: request, moment (UTC), accounts it concerns.
+def open_erasures(
+    release: Path, carried_out: Collection[str], confirmed: Collection[str] = ()
+) -> list[tuple[str, datetime, tuple[str, ...]]]:
+    """The erasures that a release knows of and that were not carried out: request, moment (UTC), accounts.
 
-    ``release`` is the release's folder. In the order of the moments.
+    ``release`` is the release's folder. A request that names an e-mail or a phone of several accounts may mean one of
+    several people, and what is erased is gone: it waits until somebody has ``confirmed`` that all of them are meant, or
+    a request names the web account or card. In the order of the moments.
     """
     with duckdb.connect() as connection:
         connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
@@ -52,12 +56,16 @@ def open_erasures(release: Path, carried_out: Collection[str]) -> list[tuple[str
             """
             select request_id, received_at, list(account_id order by account_id)
             from released.account.requests
-            where kind = 'erasure'
+            where kind = 'erasure' and is_subject
             group by request_id, received_at
             order by received_at, request_id
             """
         ).fetchall()
-    return [(request, at, tuple(accounts)) for request, at, accounts in rows if request not in carried_out]
+    return [
+        (request, at, tuple(accounts))
+        for request, at, accounts in rows
+        if request not in carried_out and (len(accounts) == 1 or request in confirmed)
+    ]
 
 
 def resolve_subjects(

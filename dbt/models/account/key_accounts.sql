@@ -75,22 +75,34 @@ held as (
         on holders.key_type = keys.key_type and holders.key_value = keys.key_value
 ),
 
-key_accounts as (
+found as (
     select
         held.key_type,
         held.key_value,
-        links.account_id
+        links.account_id,
+        held.feed in ('shop_customers', 'loyalty_members') and held.record_id = held.key_value as is_own_record
     from held
     inner join links
         on held.feed = links.feed and held.record_id = links.record_id
-    union
+    union all
     select
         keys.key_type,
         keys.key_value,
-        identifiers.account_id
+        identifiers.account_id,
+        false as is_own_record
     from keys
     inner join identifiers
         on keys.key_type = identifiers.identifier_type and keys.key_value = identifiers.identifier
+),
+
+key_accounts as (
+    select
+        key_type,
+        key_value,
+        account_id,
+        max(case when is_own_record then 1 else 0 end) = 1 as is_own_record
+    from found
+    group by key_type, key_value, account_id
 )
 
 select * from key_accounts

@@ -95,7 +95,7 @@ waiting as (
     from {{ ref('requests') }} as requests
     inner join {{ ref('request_deadlines') }} as request_deadlines
         on requests.request_id = request_deadlines.request_id
-    where request_deadlines.state in ('open', 'overdue')
+    where request_deadlines.state in ('open', 'overdue', 'to be confirmed')
 ),
 
 counted_down as (

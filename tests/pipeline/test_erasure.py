@@ -1,0 +1,249 @@
+"""Who asked to be forgotten is nowhere in the home afterwards, the books stay, and no delivery brings them back.
+
+Looked for here by a search of its own, which knows nothing of the product's: the identifiers come from what was
+delivered, and every file is dumped, byte by byte and cell by cell.
+"""
+
+import gzip
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project import privacy
+from dagster_project.domain import release
+from dagster_project.settings import Settings
+from dagster_project.warehouse import Warehouse
+
+NOW = datetime(2020, 7, 12, 9, 0, tzinfo=UTC)
+SEED, PERSONS = 1, 150  # those of the home that the tests share
+
+
+class Truth:
+    """What the deliveries say of each person, by the generator's own book of who is who."""
+
+    def __init__(self, retailer: Any, seed: int, persons: int) -> None:
+        shop = retailer(seed, persons)
+        self.deliveries = shop.deliveries
+        self.persons = dict(shop.persons)
+        self.held: dict[int, set[str]] = defaultdict(set)
+        for (feed, _), rows in shop.deliveries.items():
+            for row in rows:
+                key = {"shop_customers": "customer_id", "loyalty_members": "card_id"}.get(feed)
+                person = (
+                    self.persons.get((feed, row[key]))
+                    if key
+                    else self.persons.get(("shop_customers", row.get("customer_id")))
+                    or self.persons.get(("loyalty_members", row.get("loyalty_card_id")))
+                )
+                if person is not None:
+                    self.held[person] |= self._identifiers(row)
+        self.numbers: dict[int, set[str]] = defaultdict(set)
+        for (_, record), person in self.persons.items():
+            self.numbers[person].add(record)
+
+    @staticmethod
+    def _identifiers(row: dict[str, Any]) -> set[str]:
+        found = {row[name].strip().lower() for name in ("email",) if row.get(name)}
+        return found | {"+33" + row["phone"][-9:] for name in ("phone",) if row.get(name)}
+
+    def own(self, people: set[int]) -> set[str]:
+        """What only these people hold: e-mails, phones in two spellings, numbers."""
+        others = set().union(*(held for person, held in self.held.items() if person not in people))
+        own = set().union(*(self.held[person] for person in people)) - others
+        phones = {value for value in own if value.startswith("+")}
+        return own | {"0" + phone[3:] for phone in phones} | set().union(*(self.numbers[p] for p in people))
+
+
+def dumped(path: Path) -> Iterator[str]:
+    """Everything in a file as text, in lower case."""
+    content = path.read_bytes()
+    yield content.decode("latin-1").lower()
+    if content[:2] == b"\x1f\x8b":
+        yield gzip.decompress(content).decode("latin-1").lower()
+    with duckdb.connect() as connection:
+        if content[:4] == b"PAR1":
+            yield str(connection.execute(f"select * from read_parquet('{path}')").fetchall()).lower()
+        elif content[8:12] == b"DUCK":
+            connection.execute(f"attach '{path}' as looked_at (read_only)")
+            for schema, table in connection.execute(
+                "select schema_name, table_name from duckdb_tables() where database_name = 'looked_at'"
+            ).fetchall():
+                yield str(connection.execute(f'select * from looked_at."{schema}"."{table}"').fetchall()).lower()
+
+
+def places(home: Path, words: set[str]) -> set[str]:
+    """The files of a home that hold one of the words, but for what destinations are told and the home's own key."""
+    found = set()
+    for path in sorted(home.rglob("*")):
+        name = path.relative_to(home).as_posix()
+        if path.is_symlink() or not path.is_file() or "/removals/" in name or name == "run.lock":
+            continue
+        if any(word in text for text in dumped(path) for word in words):
+            found.add(name)
+    return found
+
+
+@pytest.fixture
+def settings(home: Path, settings_of: Any) -> Settings:
+    return settings_of(home)
+
+
+@pytest.fixture
+def truth(retailer: Any) -> Truth:
+    return Truth(retailer, SEED, PERSONS)
+
+
+def carry_out(settings: Settings, **asked: Any) -> list[Any]:
+    return privacy.erase(settings, Warehouse(settings), NOW, **asked)
+
+
+def books(home: Path) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(home / "releases/current" / release.DATABASES["analysts"]), read_only=True) as connection:
+        return connection.execute(
+            "select channel, business_on, delivered_amount, counted_amount, excluded_amount"
+            " from account.reconciliation order by all"
+        ).fetchall()
+
+
+def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(home / "releases/current" / release.DATABASES["analysts"]), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def erased_people(home: Path, truth: Truth) -> set[int]:
+    """The persons behind the accounts that the open erasures are about, by the release before."""
+    rows = query(
+        home,
+        """
+        select links.feed, links.record_id
+        from identity.account_links as links
+        join account.requests as requests using (account_id)
+        join account.request_deadlines as deadlines using (request_id)
+        where requests.kind = 'erasure' and requests.is_subject and deadlines.state in ('open', 'overdue')
+        """,
+    )
+    return {truth.persons[feed, record] for feed, record in rows if (feed, record) in truth.persons}
+
+
+def test_nothing_of_an_erased_person_is_left_and_the_books_stay_to_the_cent(
+    home: Path, settings: Settings, truth: Truth, run_in: Any
+) -> None:
+    people = erased_people(home, truth)
+    assert people
+    words = truth.own(people)
+    assert len(words) > 3 * len(people)
+    assert places(home, words), "the search of this test finds nothing, even before"
+    before = books(home)
+    receipts = carry_out(settings)
+    assert all(receipt.is_finished for receipt in receipts), [receipt.found for receipt in receipts]
+    assert places(home, words) == set()
+    assert books(home) == before
+    assert {verified.is_kept for verified in _verified(home)} == {True}
+
+    assert run_in(home).outcome == "released"
+    assert places(home, words) == set()
+    assert books(home) == before
+    states = dict(query(home, "select request_id, state from account.request_deadlines where kind = 'erasure'"))
+    assert {states[receipt.request_id] for receipt in receipts} == {"carried out"}
+
+
+def _verified(home: Path) -> list[release.Verified]:
+    with duckdb.connect() as connection:
+        return [
+            verified
+            for folder in sorted((home / "releases").iterdir())
+            if not folder.is_symlink() and folder.is_dir()
+            for verified in release.verify(connection, folder)
+        ]
+
+
+def test_a_delivery_come_again_does_not_bring_anybody_back_and_a_new_relation_is_welcome(
+    home: Path, settings: Settings, truth: Truth, supplier: Any, run_in: Any
+) -> None:
+    people = erased_people(home, truth)
+    words = truth.own(people)
+    carry_out(settings)
+    assert run_in(home).outcome == "released"
+    accounts = query(home, "select count(*) from account.accounts")
+    # The supplier sends everything again, under other names; and one of them opens a new web account.
+    again = supplier(settings.landing)
+    for (feed, day), rows in truth.deliveries.items():
+        if feed in ("shop_customers", "loyalty_members", "shop_orders", "pos_tickets", "consents", "message_events"):
+            again.deliver(feed, day, rows, "again_01.csv")
+    email = sorted(word for word in words if "@" in word)[0]
+    later = datetime(2020, 7, 14, 12, tzinfo=UTC)
+    again.deliver(
+        "shop_customers",
+        date(2020, 7, 14),
+        [{"customer_id": "NEW1", "email": email, "created_at": later, "updated_at": later}],
+    )
+    night = run_in(home, accept={"landing": "all came again", "staging": "all came again"})
+    assert night.outcome == "released", night.sentences
+    found = query(home, "select account_id from identity.account_links where record_id = 'NEW1'")
+    assert len(found) == 1
+    assert query(home, "select count(*) from account.accounts") == [(accounts[0][0] + 1,)]
+    # Of the old relation nothing is in raw; what was delivered again lies in landing until the next erasure.
+    old = words - {email}
+    assert not {name for name in places(home, old) if not name.startswith("landing/")}
+    carry_out(settings)
+    assert places(home, old) == set()
+
+
+@pytest.mark.parametrize("step", ["raw", "removals", "search"])
+def test_an_erasure_that_was_cut_off_is_taken_up_where_it_was(
+    home: Path, settings: Settings, truth: Truth, run_in: Any, step: str
+) -> None:
+    words = truth.own(erased_people(home, truth))
+    before = books(home)
+
+    def die(at: str) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(settings, announce=die)
+    night = run_in(home)
+    assert night.outcome == "unusable"
+    assert "cocanal privacy erase" in night.sentences[0]
+    receipts = carry_out(settings)
+    assert receipts and all(receipt.is_finished for receipt in receipts)
+    assert places(home, words) == set()
+    assert books(home) == before
+    assert {verified.is_kept for verified in _verified(home)} == {True}
+
+
+def test_who_shares_a_mailbox_is_not_erased_for_the_other(home: Path, settings: Settings, truth: Truth) -> None:
+    """A request by a shared e-mail waits for somebody who knows whom it means."""
+    shared = query(
+        home,
+        "select request_id, account_count from account.request_deadlines where state = 'to be confirmed'",
+    )
+    planned = {plan.request_id for plan in privacy.plan(settings)}
+    assert planned.isdisjoint(request for request, _ in shared)
+    confirmed = [request for request, _ in shared]
+    plans = {plan.request_id: plan for plan in privacy.plan(settings, confirmed=confirmed)}
+    assert all(plans[request].account_count == count for request, count in shared)
+
+
+def test_a_reader_who_had_a_release_open_goes_on_reading(home: Path, settings: Settings) -> None:
+    current = home / "releases/current" / release.DATABASES["analysts"]
+    with duckdb.connect(str(current), read_only=True) as reader:
+        ((before,),) = reader.execute("select count(*) from account.accounts").fetchall()
+        receipts = carry_out(settings)
+        assert reader.execute("select count(*) from account.accounts").fetchall() == [(before,)]
+    gone = sum(receipt.account_count for receipt in receipts)
+    assert query(home, "select count(*) from account.accounts") == [(before - gone,)]
+
+
+def test_without_the_key_of_the_home_tombstones_say_nothing(home: Path, settings: Settings, truth: Truth) -> None:
+    words = truth.own(erased_people(home, truth))
+    carry_out(settings)
+    shutil.rmtree(home / "privacy" / "receipts")
+    assert places(home / "privacy", words) == set()
+    assert (home / "privacy" / "key").stat().st_mode & 0o777 == 0o600

@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from dagster_project.commands import identity, landing, quarantine, release
+from dagster_project.commands import identity, landing, privacy, quarantine, release
 from dagster_project.commands.demo import demo
 from dagster_project.commands.doctor import doctor
 from dagster_project.commands.explain import explain
@@ -31,7 +31,7 @@ for command in (run, demo, status, ui, explain, trace, doctor, rebuild):
     app.command()(command)
 app.command(name="tidy")(tidy_home)
 app.command(name="settings")(show_settings)
-for group in (landing, quarantine, identity, release):
+for group in (landing, quarantine, identity, privacy, release):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 if __name__ == "__main__":

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     keep_pages_days: int = Field(
         30, ge=1, description="Days that explanations, stewards' sheets and exported quarantine stay."
     )
+    removal_days: int = Field(30, ge=1, description="Days that destinations are told to forget people who were erased.")
+    inactive_months: int = Field(
+        36, ge=1, description="Months without a contact of their own after which people are erased."
+    )
     most_unpacked_gb: float = Field(
         16, gt=0, description="Billions of bytes that one delivered file may unpack to; beyond that it is refused."
     )
@@ -147,6 +151,11 @@ class Settings(BaseSettings):
     def released_files(self) -> Path:
         """Pages that remember which delivered files a release was ever made from."""
         return self.raw / "released"
+
+    @property
+    def privacy(self) -> Path:
+        """The key, the tombstones, what was carried out, and the receipts; closed to everybody else."""
+        return self.home / "privacy"
 
     @property
     def most_unpacked_bytes(self) -> int:

@@ -462,7 +462,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
                 select 'law' as build_id, $1::date as as_of, null::varchar as previous_release_id,
                     null::date as previous_as_of, 0.1::double as holdout_share, 0.02::double as global_holdout_share,
                     'law' as holdout_salt,
-                    'EUR' as currency, 'FR' as default_country
+                    'EUR' as currency, 'FR' as default_country, 36::bigint as inactive_months
                 """,
                 [as_of],
             )
@@ -470,6 +470,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
             tables.create_views(connection, settings.raw)
             tables.write_rejected_rows(connection)
             tables.write_last_audiences(connection, None)
+            tables.write_carried_out(connection, {})
             write_phone_numbers(connection, "FR")
             write_country_names(connection)
             for stage in (STAGING, ACCOUNT, SEGMENT, AUDIENCE):

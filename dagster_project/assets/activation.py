@@ -6,7 +6,8 @@ import dagster as dg
 
 from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
-from dagster_project.domain.activation import write_files, write_ledger
+from dagster_project.domain.activation import sent_identifiers, write_files, write_ledger
+from dagster_project.domain.privacy import removals
 from dagster_project.settings import Settings
 from dagster_project.stages import ACCOUNT, ACTIVATION, AUDIENCE
 from dagster_project.warehouse import Warehouse
@@ -22,8 +23,17 @@ def activation_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
         watch = Stopwatch()
         newest = next(reversed(release.list_releases(settings.home)), None)
         with warehouse.session(ACTIVATION) as connection:
-            ((build_id,),) = connection.execute("select build_id from landing.builds").fetchall()
+            ((build_id, as_of),) = connection.execute("select build_id, as_of from landing.builds").fetchall()
             files = write_files(connection, release.building_directory(settings.home, build_id) / "audiences")
+            removed = removals.write_files(
+                removals.due_removals(
+                    removals.read_removals(settings.privacy / removals.REMOVALS),
+                    sent_identifiers(connection),
+                    as_of=as_of,
+                    days=settings.removal_days,
+                ),
+                release.building_directory(settings.home, build_id) / "removals",
+            )
             ledger_rows = write_ledger(
                 connection,
                 release_id=build_id,
@@ -35,7 +45,12 @@ def activation_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
             asset_key=[ACTIVATION, "file_rows"], metadata={"dagster/row_count": sum(sizes.values()), **sizes}
         )
         yield dg.MaterializeResult(
-            asset_key=[ACTIVATION, "ledger"], metadata={"dagster/row_count": ledger_rows, **watch.seconds}
+            asset_key=[ACTIVATION, "ledger"],
+            metadata={
+                "dagster/row_count": ledger_rows,
+                **watch.seconds,
+                **{f"to be forgotten by {destination}": count for destination, count in removed.items()},
+            },
         )
 
     return activation

@@ -17,13 +17,16 @@ from dagster_project.domain.landing.deliveries import add_to_released, believabl
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import (
     create_views,
+    write_carried_out,
     write_file_names,
     write_files,
     write_last_audiences,
     write_rejected_rows,
 )
+from dagster_project.domain.privacy.raw_erasure import ERASURES
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.mishaps import find_lack_of_space
+from dagster_project.privacy import CARRIED_OUT, erase_again, read_carried_out, refuse_while_unfinished
 from dagster_project.quality.gate import create_results_table
 from dagster_project.run_lock import hold_run_lock
 from dagster_project.settings import Settings, parse_day
@@ -55,6 +58,9 @@ def _settings_of_tables(settings: Settings) -> dict[str, object]:
         "currency": settings.currency,
         "default_country": settings.default_country,
         "identity_model": file_stamp(settings.identity_model),
+        "erasures": file_stamp(settings.raw / ERASURES),
+        "carried_out": file_stamp(settings.privacy / CARRIED_OUT),
+        "inactive_months": settings.inactive_months,
     }
 
 
@@ -72,7 +78,7 @@ def _open_build(
             $1::varchar as build_id, $2::date as as_of, $3::varchar as previous_release_id,
             $4::date as previous_as_of, $5::double as holdout_share, $6::double as global_holdout_share,
             $7::varchar as holdout_salt, $8::varchar as currency, $9::varchar as default_country,
-            $10::varchar as fingerprint
+            $10::varchar as fingerprint, $11::bigint as inactive_months
         """,
         [
             build_id,
@@ -85,6 +91,7 @@ def _open_build(
             settings.currency,
             settings.default_country,
             fingerprint(intake.deliveries, as_of, _settings_of_tables(settings)),
+            settings.inactive_months,
         ],
     )
     connection.execute("create or replace table landing.accepted_gates (gate varchar, because varchar)")
@@ -144,6 +151,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
         watch = Stopwatch()
         # A run from the command line holds the lock already, and was told at once if somebody else did.
         hold_run_lock(settings.lock, settings.wait_minutes * 60)
+        refuse_while_unfinished(settings)
         release.clear_unfinished(settings.home)
         known_id = release.remembered_release(settings.published_mark)
         if problem := release.find_pointer_damage(settings.home, known_id):
@@ -179,6 +187,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             removed=read_removals(settings.raw),
             is_kept=lambda delivery: is_kept(delivery, as_of, settings.keep_raw_days),
             most_unpacked_bytes=settings.most_unpacked_bytes,
+            erase=erase_again(settings),
         )
         for stranger in intake.strangers:
             context.log.warning(f"{stranger.path}: {stranger.message}")
@@ -198,6 +207,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             write_files(connection, intake.deliveries, as_of)
             create_views(connection, settings.raw)
             write_rejected_rows(connection)
+            write_carried_out(connection, read_carried_out(settings))
             write_last_audiences(connection, current.directory / release.DATABASES["analysts"] if current else None)
             rows = dict(
                 connection.execute("select feed, sum(row_count)::bigint from landing.files group by feed").fetchall()
@@ -216,7 +226,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             },
             "rejected_rows": {"dagster/row_count": rejected},
             "builds": {"dagster/row_count": 1},
-            **{table: {} for table in ("last_members", "last_exclusions")},
+            **{table: {} for table in ("last_members", "last_exclusions", "carried_out_requests")},
             **{feed: {"dagster/row_count": rows.get(feed, 0)} for feed in feeds()},
         }
         for name, values in metadata.items():

@@ -418,6 +418,15 @@ _LEDGER = """
 """
 
 
+def sent_identifiers(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, str, str]]:
+    """Destination, type and hash of every identifier in the lines of ``write_files``."""
+    return set(
+        connection.execute(
+            f"select distinct destination, identifier_type, identifier_hash from ({_sent_identifiers()})"
+        ).fetchall()
+    )
+
+
 def _sent_identifiers() -> str:
     """SQL for one row per audience, destination, account and identifier in the lines."""
     parts = []

@@ -25,7 +25,7 @@ _COLOURS = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
 }
 _KEPT = ("kept", "held out")
-_FATES = ("counts", "said again", "another version counts", "in quarantine")
+_FATES = ("counts", "said again", "another version counts", "in quarantine", "erased")
 _TRUST = ("trustworthy", "clouded by a closure")
 
 
@@ -171,7 +171,7 @@ def _fates(rows: Rows) -> Any:
         .encode(
             y=alt.Y("feed:N", sort=None, title=None, axis=alt.Axis(ticks=False, minExtent=150)),
             x=alt.X("row_share:Q", title=None, axis=alt.Axis(format="~%", tickCount=5, grid=True)),
-            color=_colour("fate", _FATES, (_FIRST, _PALE, _SECOND, _OTHERS[1])),
+            color=_colour("fate", _FATES, (_FIRST, _PALE, _SECOND, _OTHERS[1], _MUTED)),
         )
     )
     return _in_order(chart, "fate", _FATES)

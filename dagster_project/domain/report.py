@@ -135,7 +135,8 @@ _FATES = """
                 current_row_count as "counts",
                 identical_row_count as "said again",
                 superseded_row_count as "another version counts",
-                refused_row_count as "in quarantine"
+                refused_row_count as "in quarantine",
+                erased_row_count as "erased"
             from staging.row_counts
         )
         on * exclude (feed)

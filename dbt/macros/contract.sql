@@ -117,9 +117,11 @@
     {%- elif column.type == 'phone' -%}
         {{ column.name }}_number.e164
     {%- elif column.type == 'key_value' -%}
-        case {{ key_kind(columns, value) }}
-            when 'email' then {{ parsed_email(value) }}
-            when 'phone' then {{ column.name }}_number.e164
+        {#- A request that was carried out keeps a keyed hash in place of the identifier. -#}
+        case
+            when {{ value }} like 'erased:%' then {{ value }}
+            when {{ key_kind(columns, value) }} = 'email' then {{ parsed_email(value) }}
+            when {{ key_kind(columns, value) }} = 'phone' then {{ column.name }}_number.e164
             else nullif(trim({{ value }}), '')
         end
     {%- elif column.type == 'country' -%}

@@ -18,6 +18,19 @@
     cast({{ date_on }} - interval '{{ days }}' day as date)
 {%- endmacro %}
 
+{#- The day so many months after another; a shorter month ends it. -#}
+{% macro months_after(date_on, months) -%}
+    {{ return(adapter.dispatch('months_after', 'cocanal')(date_on, months)) }}
+{%- endmacro %}
+
+{% macro duckdb__months_after(date_on, months) -%}
+    cast({{ date_on }} + to_months({{ months }}) as date)
+{%- endmacro %}
+
+{% macro spark__months_after(date_on, months) -%}
+    add_months({{ date_on }}, {{ months }})
+{%- endmacro %}
+
 {#- The first branch of a scheme's case: nobody who may not be profiled has a segment of value, intent or affinity. -#}
 {% macro unless_profiled(scheme) -%}
     {%- if var('schemes')[scheme] in ('value', 'intent', 'affinity') -%}

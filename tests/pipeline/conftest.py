@@ -169,6 +169,7 @@ _ABOUT_NIGHTS = {
     "identity.account_events",
     "identity.account_link_history",
     "identity.account_redirects",
+    "audience.changes",
     "segment.drift",
     "release.info",
     "release.gate_results",

@@ -104,8 +104,8 @@ CORRUPTIONS = [
         web_events(100),
         sql(
             """
-            insert into audience.contact_points (destination, account_id, identifier_type, identifier, position)
-            select 'email_tool', account_id, 'email', 'nobody.asked@mail.example', 9
+            insert into audience.contact_points (kind, destination, account_id, identifier_type, identifier, position)
+            select 'marketing', 'email_tool', account_id, 'email', 'nobody.asked@mail.example', 9
             from audience.members where destination = 'email_tool' order by account_id limit 1
             """
         ),

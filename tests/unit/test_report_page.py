@@ -20,7 +20,7 @@ TABLES = {
     "staging.quarantine": "feed varchar, file varchar, rule varchar",
     "staging.quarantine_summary": "feed varchar, file varchar, rule varchar, row_count bigint, amount decimal(38, 2)",
     "staging.row_counts": "feed varchar, current_row_count bigint, identical_row_count bigint,"
-    " superseded_row_count bigint, refused_row_count bigint",
+    " superseded_row_count bigint, refused_row_count bigint, erased_row_count bigint",
     "account.unrefunded_returns": "outstanding_amount decimal(18, 2), days_open bigint",
     "identity.account_links": "feed varchar, record_id varchar, account_id varchar",
     "account.accounts": "account_id varchar, is_online boolean, is_store boolean",
@@ -72,7 +72,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         "insert into staging.quarantine select 'pos_tickets', 'f1', 'sold_at_unreadable' from range(1235)",
         "insert into account.accounts select 'a' || i, i < 3, true from range(9) as r (i)",
         "insert into staging.quarantine_summary values ('pos_tickets', 'f1', 'sold_at_unreadable', 1235, 345.60)",
-        "insert into staging.row_counts values ('pos_tickets', 120000, 221, 2000, 1235), ('shop_orders', 44, 0, 0, 0)",
+        "insert into staging.row_counts values"
+        " ('pos_tickets', 120000, 221, 2000, 1235, 0), ('shop_orders', 44, 0, 0, 0, 0)",
         "insert into account.unrefunded_returns values (100.00, 9), (245.60, 31)",
         "insert into account.transactions select 'pos_tickets', case when i < 3 then 'a1' end, 'store',"
         " case when i = 7 then 'return_of_online_order' end, -12.30 from range(8) as r (i)",

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from dagster_project.domain.contract import feeds
+from dagster_project.domain.contract import Feed, feeds
 from dagster_project.domain.landing.deliveries import (
     Delivery,
     RawDamaged,
@@ -89,6 +90,7 @@ def take_in(
     removed: Collection[tuple[str, str]] = (),
     is_kept: Callable[[Delivery], bool] = lambda delivery: True,
     most_unpacked_bytes: int = MOST_UNPACKED_BYTES,
+    erase: Callable[[duckdb.DuckDBPyConnection, Feed, Path, str], None] = lambda connection, feed, path, sha256: None,
 ) -> Intake:
     """Read what is new in ``landing`` up to ``as_of``; ``progress`` is told how many of how many files are read.
 
@@ -103,7 +105,7 @@ def take_in(
     kept for long enough: it is neither read nor counted; nor is what retention ``removed`` from raw and landing no
     longer has, should the period have become longer since. A file that cannot be had tonight (it is being written, or
     may not be opened) is among the deliveries without a hash, is no part of the register, and the next night asks for
-    it again.
+    it again. ``erase`` empties the rows of people who were erased in a raw file (feed, path, hash) before it counts.
 
     Raises RawDamaged where a raw file that counts is gone or damaged and landing holds its delivery no more.
     """
@@ -137,6 +139,7 @@ def take_in(
                 raw,
                 known=lambda sha256: by_content.get((delivery.feed, sha256)),
                 most_unpacked_bytes=most_unpacked_bytes,
+                erase=partial(erase, connection),
             )
 
     done = 0

@@ -90,6 +90,7 @@ def read_file(
     *,
     known: Callable[[str], Delivery | None] = lambda sha256: None,
     most_unpacked_bytes: int = MOST_UNPACKED_BYTES,
+    erase: Callable[[Feed, Path, str], None] = lambda feed, path, sha256: None,
 ) -> Delivery:
     """Read one delivered file into ``raw/<feed>/<sha256>.parquet`` and say what was in it.
 
@@ -97,7 +98,8 @@ def read_file(
     meanwhile. The raw file appears whole or not at all; where it is already there it is written again with the same
     content. A file that nothing can be made of leaves no raw file and has the status ``unreadable``. ``known`` says
     what is known of a content: then it is not parsed again. A file that cannot be had tonight (somebody writes to it,
-    or it may not be opened) comes back without a hash, ``changing`` or ``unreadable``.
+    or it may not be opened) comes back without a hash, ``changing`` or ``unreadable``. ``erase`` empties the rows of
+    people who were erased, before anything lies in raw.
     """
     folder = raw / feed.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,6 +118,7 @@ def read_file(
         except Unreadable as error:
             return replace(found, status="unreadable", message=str(error))
         if unfinished.exists():
+            erase(feed, unfinished, copy.sha256)
             unfinished.chmod(0o600)
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())

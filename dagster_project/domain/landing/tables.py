@@ -1,6 +1,6 @@
 """The landing schema: the delivered files, and each feed's rows as delivered, as views over the raw Parquet files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -110,14 +110,33 @@ def create_views(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
 
 
 def write_rejected_rows(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write ``landing.rejected_rows``: one row per delivered row that could not be read as a row at all."""
+    """Write ``landing.rejected_rows``: one row per delivered row that could not be read as a row at all.
+
+    What an erasure emptied is not among them: ``staging.row_counts`` counts it.
+    """
     parts = " union all ".join(
         f"select '{feed}' as feed, file, file_no, delivered_on, line, _rule as rule, _text as text "
-        f"from landing.{feed} where _rule is not null"
+        f"from landing.{feed} where _rule is not null and _rule <> 'erased'"
         for feed in feeds()
     )
     connection.execute(
         f"create or replace table landing.rejected_rows as select * from ({parts}) order by feed, file_no, line"
+    )
+
+
+def write_carried_out(connection: duckdb.DuckDBPyConnection, carried_out: Mapping[str, Mapping[str, str]]) -> None:
+    """Write ``landing.carried_out_requests``: one row per privacy request that was carried out."""
+    told = pa.table(  # noqa: F841 - read by the SQL below
+        {
+            "request_id": pa.array(list(carried_out), pa.string()),
+            "carried_out_at": pa.array([each["carried_out_at"] for each in carried_out.values()], pa.string()),
+        }
+    )
+    connection.execute(
+        """
+        create or replace table landing.carried_out_requests as
+        select request_id, cast(left(carried_out_at, 10) as date) as carried_out_on from told order by request_id
+        """
     )
 
 

@@ -40,15 +40,15 @@ class Removal:
     since: date
 
 
-def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject], *, since: date) -> list[Removal]:
+def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject], *, since: date) -> int:
     """Add to ``page`` what the ledger in ``restricted`` (of the newest release) says was ever sent of ``subjects``.
 
     Identifiers that somebody else was sent under stay with them. A name and postcode alone name nobody to be removed.
-    May be called again: what is on the page is not added twice. Returns all that is on it.
+    May be called again: what is on the page is not added twice. Returns how many were added.
     """
     known = read_removals(page)
     if not restricted.is_file():
-        return known
+        return 0
     with duckdb.connect() as connection:
         create_subject_tables(connection, subjects)
         connection.execute(f"attach {literal(restricted)} as old (read_only)")
@@ -56,7 +56,7 @@ def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject],
             "select 1 from duckdb_tables()"
             " where database_name = 'old' and schema_name = 'activation' and table_name = 'ledger'"
         ).fetchall():
-            return known
+            return 0
         sent = connection.execute(
             """
             select destination, identifier_type, identifier_hash
@@ -74,7 +74,7 @@ def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject],
         if (destination, type_, identifier_hash) not in have and destination in HEADERS
     ]
     write_removals(page, [*known, *new])
-    return [*known, *new]
+    return len(new)
 
 
 def read_removals(page: Path) -> list[Removal]:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +69,7 @@ class _Words:
     anywhere: tuple[str, ...]
     keys: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def loose_patterns(self) -> list[str]:
         """The words wherever they stand, also inside longer ones; for RE2 and ``re`` alike, on text in lower case."""
         chunks = [
@@ -77,7 +77,7 @@ class _Words:
         ]
         return [f"(?:{'|'.join(map(_escaped, chunk))})" for chunk in chunks]
 
-    @property
+    @cached_property
     def patterns(self) -> list[str]:
         """The words as words of their own."""
         return [f"(?:^|[^0-9a-z]){pattern}(?:$|[^0-9a-z])" for pattern in self.loose_patterns]
@@ -195,34 +195,47 @@ def _in_relation(
     is_thorough: bool,
     longer: set[str],
 ) -> Iterator[tuple[str, int, int]]:
-    described = connection.execute(f"describe select * from {relation}").fetchall()
-    for column, type_, *_ in described:
-        if "VARCHAR" not in type_ and "JSON" not in type_:
-            continue
-        quoted = f'cast("{column}" as varchar)'
-        if is_thorough:
-            conditions = [f"regexp_matches(lower({quoted}), {literal(pattern)})" for pattern in words.patterns]
-        else:
-            conditions = [f"lower({quoted}) in (select word from search_words)"]
-        for type_, columns in _KEY_COLUMNS.items():
-            if column in columns:
-                conditions.append(f"{quoted} in (select value from search_keys where type = '{type_}')")
-        ((cells, count),) = connection.execute(
-            f'select count("{column}"), count(*) filter (where {" or ".join(conditions) or "false"}) from {relation}'
-        ).fetchall()
-        for strict, loose in zip(words.patterns, words.loose_patterns, strict=True) if is_thorough else ():
+    described = {row[0]: row[1] for row in connection.execute(f"describe select * from {relation}").fetchall()}
+    columns = [name for name, type_ in described.items() if "VARCHAR" in type_ or "JSON" in type_]
+    if not columns:
+        return
+
+    def is_in(column: str, patterns: list[str]) -> str:
+        quoted = f'lower(cast("{column}" as varchar))'
+        if not is_thorough:
+            return f"{quoted} in (select word from search_words)"
+        return " or ".join(f"regexp_matches({quoted}, {literal(pattern)})" for pattern in patterns) or "false"
+
+    def is_key(column: str) -> str:
+        types = [type_ for type_, names in _KEY_COLUMNS.items() if column in names]
+        return "".join(
+            f' or cast("{column}" as varchar) in (select value from search_keys where type = {literal(type_)})'
+            for type_ in types
+        )
+
+    counts = ", ".join(
+        f"""
+        count("{column}"),
+        count(*) filter (where {is_in(column, words.patterns)}{is_key(column)}),
+        count(*) filter (where {is_in(column, words.loose_patterns)})
+        """
+        for column in columns
+    )
+    (row,) = connection.execute(f"select {counts} from {relation}").fetchall()
+    for position, column in enumerate(columns):
+        cells, count, loose = row[3 * position : 3 * position + 3]
+        if is_thorough and loose > count:
             longer.update(
                 value
                 for (value,) in connection.execute(
                     f"""
-                    select distinct lower({quoted}) from {relation}
-                    where regexp_matches(lower({quoted}), {literal(loose)})
-                        and not regexp_matches(lower({quoted}), {literal(strict)})
+                    select distinct lower(cast("{column}" as varchar)) from {relation}
+                    where ({is_in(column, words.loose_patterns)}) and not ({is_in(column, words.patterns)})
                     """
                 ).fetchall()
             )
-        # A number below the least length that another feed's record bears too is no find.
-        if count and column == "record_id" and "feed" in {each[0] for each in described}:
+        # A number that a record of another feed bears too is no find.
+        if count and column == "record_id" and "feed" in described:
             count = _of_people(connection, relation, words, is_thorough)
         yield f"{name}.{column}".lstrip("."), int(count), int(cells)
 

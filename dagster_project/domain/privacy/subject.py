@@ -18,6 +18,7 @@ import pyarrow as pa
 
 Because = Literal["erasure", "retention"]
 
+_MOMENTS = ("received_at", "until_at")
 _SETS = (
     "account_ids",
     "emails",
@@ -44,19 +45,21 @@ IDENTIFIER_TYPES = {
 class Subject:
     """One person to erase (``because`` erasure), or all whose period is over (retention: one subject for all of them).
 
-    ``received_at``: moment of the request, in UTC without zone; what the person did after it is a new relation and no
-    part of the subject. ``records``: (feed, record_id) of every record linked to the accounts, and of records without
-    an account that hold nothing but identifiers of the subject.
+    ``received_at``: moment of the request, ``until_at``: moment up to which everything goes, both in UTC without zone;
+    what the person does after it is a new relation, and no part of the subject. ``records``: (feed, record_id) of every
+    record linked to the accounts, and of records without an account that hold an identifier of the subject.
 
     The other sets hold only what no record of anybody else holds: e-mails in lower case, phones in E.164, numbers of
     web accounts and loyalty cards, payment tokens, ``addresses`` (address_line1 as delivered), and ``spellings``, every
     way in which one of the e-mails or phones was delivered, where it differs from the standard form. ``shared`` holds
     (type, value) of what somebody else's record holds too, or the person gave again after the request: it stays there.
+    ``spared`` holds (feed, record_id) of somebody else's records that name one of the person's numbers: only that goes.
     """
 
     request_id: str
     received_at: datetime
     because: Because
+    until_at: datetime
     account_ids: frozenset[str] = frozenset()
     records: frozenset[tuple[str, str]] = frozenset()
     emails: frozenset[str] = frozenset()
@@ -67,14 +70,16 @@ class Subject:
     addresses: frozenset[str] = frozenset()
     spellings: frozenset[str] = frozenset()
     shared: frozenset[tuple[str, str]] = frozenset()
+    spared: frozenset[tuple[str, str]] = frozenset()
 
 
 def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
     """Keep subjects in a file that only its owner reads, whole or not at all."""
     lines = []
     for subject in subjects:
-        values = asdict(subject) | {"received_at": subject.received_at.isoformat()}
-        values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared")}
+        values = asdict(subject)
+        values |= {name: values[name].isoformat() for name in _MOMENTS}
+        values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared", "spared")}
         lines.append(json.dumps(values, ensure_ascii=False, sort_keys=True))
     unfinished = path.with_name(path.name + ".tmp")
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
@@ -86,14 +91,15 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
 
 def read_subjects(path: Path) -> list[Subject]:
     """The subjects as they were written."""
-    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return [_subject(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def _subject(values: dict) -> Subject:
     sets: dict[str, Any] = {name: frozenset(values[name]) for name in _SETS}
-    sets |= {name: frozenset((first, second) for first, second in values[name]) for name in ("records", "shared")}
-    moment = datetime.fromisoformat(values["received_at"])
-    return Subject(values["request_id"], moment, values["because"], **sets)
+    for name in ("records", "shared", "spared"):
+        sets[name] = frozenset((first, second) for first, second in values[name])
+    sets |= {name: datetime.fromisoformat(values[name]) for name in _MOMENTS}
+    return Subject(request_id=values["request_id"], because=values["because"], **sets)
 
 
 def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Sequence[Subject]) -> None:

@@ -113,15 +113,16 @@ def suite(settings: Settings) -> Suite:
             Statement(
                 "no_row_is_lost_or_made_up",
                 f"""
-                select feed, delivered_row_count - {" - ".join(f"{term}_row_count" for term in _TERMS)}
+                select feed, delivered_row_count - erased_row_count
+                    - {" - ".join(f"{term}_row_count" for term in _TERMS)}
                 from staging.row_counts
                 union all
                 select feed || ' has no count', 1
                 from landing.files
                 where feed not in (select feed from staging.row_counts)
                 """,
-                "staging.row_counts does not add up: delivered rows are not current, identical, superseded and refused "
-                "ones. Look at the newest change of the staging models.",
+                "staging.row_counts does not add up: delivered rows are not current, identical, superseded, refused "
+                "and erased ones. Look at the newest change of the staging models.",
                 least=0,
                 most=0,
                 is_acceptable=False,

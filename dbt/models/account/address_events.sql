@@ -17,7 +17,8 @@ address_events as (
         case when channel in ('email', 'sms', 'phone', 'post', 'push') then channel else 'any' end as channel,
         max(occurred_at) filter (where event in ('unsubscribed', 'complained')) as withdrawn_at,
         max(occurred_at) filter (where event = 'bounced') as bounced_at,
-        max(occurred_at) filter (where event in ('delivered', 'opened', 'clicked')) as reached_at
+        max(occurred_at) filter (where event in ('delivered', 'opened', 'clicked')) as reached_at,
+        max(occurred_at) filter (where event = 'clicked') as clicked_at
     from message_events
     group by 1, 2, 3
 )

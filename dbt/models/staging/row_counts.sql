@@ -53,6 +53,17 @@ replaced_rows as (
     {%- endfor %}
 ),
 
+erased_rows as (
+    {%- for feed in feeds %}
+    select
+        '{{ feed }}' as feed,
+        count(*) as erased_row_count
+    from {{ source('landing', feed) }}
+    where _rule = 'erased'
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+),
+
 quarantine as (
     select
         feed,
@@ -109,6 +120,7 @@ row_counts as (
         ) as superseded_row_count,
         cast(current_rows.conflicting_row_count as bigint) as conflicting_row_count,
         coalesce(quarantine.refused_row_count, 0) as refused_row_count,
+        erased_rows.erased_row_count,
         coalesce(replaced_rows.replaced_row_count, 0) as replaced_row_count,
         coalesce(outranked.outranked_row_count, 0) as outranked_row_count,
         delivered_amounts.delivered_amount,
@@ -124,6 +136,7 @@ row_counts as (
         ) as refused_amount
     from files
     inner join current_rows on files.feed = current_rows.feed
+    inner join erased_rows on files.feed = erased_rows.feed
     left join delivered_amounts on files.feed = delivered_amounts.feed
     left join replaced_rows on files.feed = replaced_rows.feed
     left join quarantine on files.feed = quarantine.feed

@@ -1,0 +1,269 @@
+"""Who a request is about: the accounts, records and identifiers of one person, from the current release and from raw.
+
+Here belongs the decision what is the person's alone and what somebody else holds too. Not the shape of the answer
+(``subject``), nor what is done with it.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from dagster_project.domain.contract import feeds
+from dagster_project.domain.phones import standardise
+from dagster_project.domain.privacy.subject import Because, Subject
+from dagster_project.domain.release import DATABASES
+from dagster_project.domain.sql_literal import literal
+
+# The records that a person gave, by the column of ``identity.records`` and ``identity.contacts`` that names each.
+_IDENTIFIERS = """
+    select feed, record_id, 'email' as type, email as value from held where email is not null
+    union all
+    select feed, record_id, 'phone', phone from held where phone is not null
+    union all
+    select feed, record_id, 'address', address_line1 from held where address_line1 is not null
+    union all
+    select feed, record_id, 'customer_id', customer_id from held where customer_id is not null
+    union all
+    select feed, record_id, 'card_id', card_id from held where card_id is not null
+    union all
+    select feed, record_id, 'payment_token', payment_token from held where payment_token is not null
+"""
+_FIELDS = {
+    "email": "emails",
+    "phone": "phones",
+    "address": "addresses",
+    "customer_id": "customer_ids",
+    "card_id": "card_ids",
+    "payment_token": "payment_tokens",
+}
+
+
+def open_erasures(release: Path, carried_out: Collection[str]) -> list[tuple[str, datetime, tuple[str, ...]]]:
+    """The erasures that a release knows of and that were not carried out: request, moment (UTC), accounts it concerns.
+
+    ``release`` is the release's folder. In the order of the moments.
+    """
+    with duckdb.connect() as connection:
+        connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+        rows = connection.execute(
+            """
+            select request_id, received_at, list(account_id order by account_id)
+            from released.account.requests
+            where kind = 'erasure'
+            group by request_id, received_at
+            order by received_at, request_id
+            """
+        ).fetchall()
+    return [(request, at, tuple(accounts)) for request, at, accounts in rows if request not in carried_out]
+
+
+def resolve_subjects(
+    release: Path,
+    raw: Path,
+    requests: Iterable[tuple[str, datetime, Sequence[str]]],
+    *,
+    because: Because,
+    until_at: datetime,
+    country: str,
+) -> list[Subject]:
+    """The subject of each request (id, moment, accounts); ``country`` is that of numbers without a prefix.
+
+    A record of the accounts counts if it was given up to ``until_at``: what was given between the request and its being
+    carried out goes too. An identifier is the person's own
+    if no record of another account holds it, nor one that the person gave later; the numbers of the person's own web
+    accounts and cards are always theirs, and other records that name one are ``spared`` but for it. Cost grows with
+    the release and, for the spellings, with raw; not with the number of requests.
+    """
+    asked = list(requests)
+    if not asked:
+        return []
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+        connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
+        _write_requests(connection, asked)
+        _write_held(connection, until_at)
+        _write_own(connection)
+        _write_spellings(connection, raw, country)
+        return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
+
+
+def _write_requests(
+    connection: duckdb.DuckDBPyConnection, asked: Sequence[tuple[str, datetime, Sequence[str]]]
+) -> None:
+    rows = [(request_id, at, account) for request_id, at, accounts in asked for account in accounts]
+    columns = list(zip(*rows, strict=True)) or [()] * 3
+    types = (pa.string(), pa.timestamp("us"), pa.string())
+    told = pa.table(  # noqa: F841 - read by the SQL
+        [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)],
+        names=["request_id", "received_at", "account_id"],
+    )
+    connection.execute("create temp table asked as select * from told")
+
+
+def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> None:
+    """``held``: one row per record with what it holds and, per request, whether it is the person's."""
+    connection.execute(
+        """
+        create temp table held as
+        select
+            records.feed, records.record_id, records.seen_at, links.account_id,
+            contacts.email, contacts.phone, contacts.address_line1,
+            coalesce(records.customer_id, if(records.feed = 'shop_customers', records.record_id, null)) as customer_id,
+            coalesce(records.card_id, if(records.feed = 'loyalty_members', records.record_id, null)) as card_id,
+            records.payment_token
+        from restricted.identity.records as records
+        left join restricted.identity.contacts as contacts using (contact_id)
+        left join released.identity.account_links as links
+            on records.feed = links.feed and records.record_id = links.record_id
+        """
+    )
+    connection.execute(
+        """
+        create temp table own_records as
+        select asked.request_id, held.feed, held.record_id
+        from held
+        join asked on held.account_id = asked.account_id
+        where held.seen_at is null or held.seen_at <= $1
+        """,
+        [until_at],
+    )
+
+
+def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
+    """``own`` and ``shared`` (request_id, type, value), and ``spared`` (request_id, feed, record_id)."""
+    connection.execute(f"create temp table identifiers as {_IDENTIFIERS}")
+    connection.execute(
+        """
+        create temp table numbers as
+        select request_id, if(feed = 'shop_customers', 'customer_id', 'card_id') as type, record_id as value
+        from own_records
+        where feed in ('shop_customers', 'loyalty_members')
+        """
+    )
+    # A record without an account is nobody else's: what it holds of the person goes with the person.
+    connection.execute(
+        """
+        create temp table judged as
+        with theirs as (
+            select own_records.request_id, identifiers.type, identifiers.value
+            from identifiers
+            join own_records using (feed, record_id)
+            group by all
+        ),
+        others as (
+            select distinct theirs.request_id, theirs.type, theirs.value
+            from theirs
+            join identifiers on theirs.type = identifiers.type and theirs.value = identifiers.value
+            join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
+            left join own_records
+                on own_records.request_id = theirs.request_id
+                and own_records.feed = identifiers.feed and own_records.record_id = identifiers.record_id
+            where own_records.record_id is null and held.account_id is not null
+        )
+        select theirs.*, others.request_id is not null and numbers.request_id is null as is_shared
+        from theirs
+        left join others using (request_id, type, value)
+        left join numbers using (request_id, type, value)
+        """
+    )
+    # A ticket that nobody was found for, and that says the person's e-mail, is the person's.
+    connection.execute(
+        """
+        insert into own_records
+        select distinct judged.request_id, identifiers.feed, identifiers.record_id
+        from identifiers
+        join judged on judged.type = identifiers.type and judged.value = identifiers.value
+        join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
+        where held.account_id is null and not judged.is_shared
+        """
+    )
+    connection.execute(
+        """
+        create temp table spared as
+        select distinct numbers.request_id, identifiers.feed, identifiers.record_id
+        from numbers
+        join identifiers on numbers.type = identifiers.type and numbers.value = identifiers.value
+        join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
+        left join own_records
+            on own_records.request_id = numbers.request_id
+            and own_records.feed = identifiers.feed and own_records.record_id = identifiers.record_id
+        where own_records.record_id is null and held.account_id is not null
+        """
+    )
+
+
+def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: str) -> None:
+    """``spellings`` (request_id, value): how the own e-mails and phones stand in raw, where not in standard form."""
+    connection.execute("create temp table spellings (request_id varchar, value varchar)")
+    for feed in feeds().values():
+        paths = raw / feed.name / "*.parquet"
+        columns = [column.name for column in feed.columns if column.type in ("email", "phone", "key_value")]
+        if not columns or not any((raw / feed.name).glob("*.parquet")):
+            continue
+        delivered = " union ".join(
+            f"select distinct {name} as value from read_parquet({literal(paths)})" for name in columns
+        )
+        connection.execute(
+            rf"""
+            insert into spellings
+            with delivered as ({delivered}),
+            emails as (
+                select value, lower(regexp_replace(value, '\p{{Cf}}|^[\p{{Z}}\s]+|[\p{{Z}}\s]+$', '', 'g')) as standard
+                from delivered where value like '%@%'
+            )
+            select judged.request_id, emails.value
+            from emails
+            join judged on judged.type = 'email' and judged.value = emails.standard
+            where not judged.is_shared and emails.value <> emails.standard
+            """
+        )
+        # The last nine digits find the few that the library then reads.
+        candidates = connection.execute(
+            rf"""
+            with delivered as ({delivered})
+            select distinct judged.request_id, delivered.value, judged.value
+            from delivered
+            join judged
+                on judged.type = 'phone'
+                and right(regexp_replace(delivered.value, '\D', '', 'g'), 9) = right(judged.value, 9)
+            where not judged.is_shared and delivered.value <> judged.value and delivered.value not like '%@%'
+            """
+        ).fetchall()
+        for request_id, value, phone in candidates:
+            if standardise(value, country) == phone:
+                connection.execute("insert into spellings values ($1, $2)", [request_id, value])
+
+
+def _subject(
+    connection: duckdb.DuckDBPyConnection, request_id: str, at: datetime, because: Because, until_at: datetime
+) -> Subject:
+    def rows(query: str) -> list[tuple[str, ...]]:
+        return connection.execute(query, [request_id]).fetchall()
+
+    own: dict[str, set[str]] = {field: set() for field in _FIELDS.values()}
+    for type_, value in rows("select type, value from judged where request_id = $1 and not is_shared"):
+        own[_FIELDS[type_]].add(value)
+    return Subject(
+        request_id,
+        at,
+        because,
+        until_at,
+        account_ids=frozenset(account for (account,) in rows("select account_id from asked where request_id = $1")),
+        records=frozenset(
+            (feed, record)
+            for feed, record in rows("select distinct feed, record_id from own_records where request_id = $1")
+        ),
+        spellings=frozenset(value for (value,) in rows("select value from spellings where request_id = $1")),
+        shared=frozenset(
+            (type_, value)
+            for type_, value in rows("select type, value from judged where request_id = $1 and is_shared")
+        ),
+        spared=frozenset(
+            (feed, record) for feed, record in rows("select feed, record_id from spared where request_id = $1")
+        ),
+        **{field: frozenset(values) for field, values in own.items()},
+    )

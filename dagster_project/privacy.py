@@ -1,0 +1,306 @@
+"""The rights of people, carried out on a home: erasure step by step, and what a night must know of it.
+
+Here belongs the order of the steps, which a killed run can take up again: who is concerned is written to
+``privacy/work`` first and removed last. Each step does nothing where it was done before. Not for what a step does
+(``domain.privacy``), nor for what is printed (``commands.privacy``).
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.domain import release
+from dagster_project.domain.contract import Feed
+from dagster_project.domain.landing.deliveries import read_released, read_versions
+from dagster_project.domain.privacy.export_erasure import erase_in_exports
+from dagster_project.domain.privacy.raw_erasure import ErasedFile, Eraser, erase_in_raw, erase_landed, write_down
+from dagster_project.domain.privacy.receipt import Receipt, make_receipt, write_receipt
+from dagster_project.domain.privacy.release_erasure import erase_in_releases
+from dagster_project.domain.privacy.removals import REMOVALS, remember_removals
+from dagster_project.domain.privacy.resolution import open_erasures, resolve_subjects
+from dagster_project.domain.privacy.search import find_left_over
+from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
+from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
+from dagster_project.run_lock import hold_run_lock, release_run_lock
+from dagster_project.settings import Settings
+from dagster_project.warehouse import Warehouse
+
+TOMBSTONES = "tombstones.jsonl"
+CARRIED_OUT = "carried_out.jsonl"
+RECEIPTS = "receipts"
+_WORK = "work"
+_SUBJECTS = "subjects.jsonl"
+_LEFT_OVER = "left_over.jsonl"
+# The number of the request that retention makes of itself: all whose period is over at a day are one subject.
+_RETENTION = "retention-{as_of}"
+
+
+class ErasureUnfinished(Exception):
+    """An erasure was cut off: no night runs before it is taken up again; the message says how."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an erasure would do: the request, the accounts and records concerned by feed, identifiers that stay."""
+
+    request_id: str
+    received_at: datetime
+    because: str
+    account_count: int
+    record_counts: dict[str, int]
+    shared_count: int
+
+
+def erase_again(settings: Settings) -> Callable[[duckdb.DuckDBPyConnection, Feed, Path, str], None]:
+    """What a night does to each new raw file: rows of people who were erased are emptied before they count."""
+    tombstones = read_tombstones(settings.privacy / TOMBSTONES)
+    if not tombstones:
+        return lambda connection, feed, path, sha256: None
+    eraser = Eraser(read_key(settings.privacy), tombstones, settings.default_country)
+
+    def erase(connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, sha256: str) -> None:
+        removed, blanked = eraser.erase_in(connection, feed, path)
+        if removed or blanked:
+            write_down(settings.raw, [ErasedFile(feed.name, sha256, removed, blanked)], at=None)
+
+    return erase
+
+
+def is_unfinished(settings: Settings) -> bool:
+    """Whether an erasure was cut off."""
+    return (settings.privacy / _WORK / _SUBJECTS).is_file()
+
+
+def refuse_while_unfinished(settings: Settings) -> None:
+    """Raises ErasureUnfinished where an erasure was cut off: a night would build on what half of it left."""
+    if is_unfinished(settings):
+        raise ErasureUnfinished("An erasure was cut off: «cocanal privacy erase» takes it up again where it was.")
+
+
+def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What was carried out, by the number of the request."""
+    path = settings.privacy / CARRIED_OUT
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {entry["request_id"]: entry for entry in map(json.loads, lines)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
+    which every night respects) or ``nobody`` (no account that it could be about).
+    """
+
+    request_id: str
+    kind: str
+    received_on: date
+    due_on: date
+    days_left: int
+    state: str
+
+
+def requests(settings: Settings) -> list[Request]:
+    """Every request that the current release knows of, the most urgent first. Raises ReleaseError without a release."""
+    current = release.current_release(settings.home)
+    if current is None:
+        raise release.ReleaseError("There is no release yet, so no request is known: run «cocanal run» first.")
+    with duckdb.connect(str(current.directory / release.DATABASES["analysts"]), read_only=True) as connection:
+        rows = connection.execute(
+            """
+            select request_id, kind, received_on, due_on, days_left, state
+            from account.request_deadlines
+            order by state not in ('open', 'overdue'), due_on, request_id
+            """
+        ).fetchall()
+    return [Request(*row) for row in rows]
+
+
+def plan(settings: Settings, *, with_retention: bool = False) -> list[Plan]:
+    """What ``erase`` would do, without doing any of it. Raises ReleaseError where there is no release."""
+    return [
+        Plan(
+            each.request_id,
+            each.received_at,
+            each.because,
+            len(each.account_ids),
+            {feed: sum(of == feed for of, _ in each.records) for feed in sorted({feed for feed, _ in each.records})},
+            len(each.shared),
+        )
+        for each in _resolve(settings, with_retention)
+    ]
+
+
+def _resolve(settings: Settings, with_retention: bool) -> list[Subject]:
+    current = release.current_release(settings.home)
+    if current is None:
+        raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
+    done = read_carried_out(settings)
+    as_of = date.fromisoformat(current.manifest()["as_of"])
+    # Moments may lie on the day after the delivery's; nothing that was delivered lies later.
+    until_at = datetime.combine(as_of + timedelta(days=1), datetime.max.time())
+
+    def resolve(asked: list[tuple[str, datetime, tuple[str, ...]]], because: Because) -> list[Subject]:
+        return resolve_subjects(
+            current.directory,
+            settings.raw,
+            asked,
+            because=because,
+            until_at=until_at,
+            country=settings.default_country,
+        )
+
+    subjects = resolve(open_erasures(current.directory, done.keys()), "erasure")
+    if with_retention:
+        known = {account for subject in subjects for account in subject.account_ids}
+        due = tuple(account for account in _due_accounts(current.directory) if account not in known)
+        if due:
+            subjects += resolve([(_RETENTION.format(as_of=as_of), until_at, due)], "retention")
+    return subjects
+
+
+def _due_accounts(folder: Path) -> list[str]:
+    with duckdb.connect(str(folder / release.DATABASES["analysts"]), read_only=True) as connection:
+        is_there = connection.execute(
+            "select 1 from duckdb_tables() where schema_name = 'account' and table_name = 'retention'"
+        ).fetchall()
+        if not is_there:
+            return []
+        return [
+            account
+            for (account,) in connection.execute(
+                "select account_id from account.retention where is_due order by account_id"
+            ).fetchall()
+        ]
+
+
+def erase(
+    settings: Settings,
+    warehouse: Warehouse,
+    at: datetime,
+    *,
+    with_retention: bool = False,
+    announce: Callable[[str], None] = lambda step: None,
+) -> list[Receipt]:
+    """Carry out every erasure that the current release knows of, and, ``with_retention``, the periods that are over.
+
+    ``at`` is the moment, with its zone. Takes up an erasure that was cut off, first. Afterwards a night publishes a
+    release without them, and tells destinations to forget. Raises HomeIsBusy while a run works in the home,
+    ReleaseError where there is no release.
+    """
+    hold_run_lock(settings.lock)
+    try:
+        receipts = []
+        if is_unfinished(settings):
+            receipts += _carry_out(settings, warehouse, at, announce)
+        work = settings.privacy / _WORK
+        left = read_subjects(work / _LEFT_OVER) if (work / _LEFT_OVER).is_file() else []
+        subjects = [*left, *_resolve(settings, with_retention)]
+        if subjects:
+            work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_subjects(work / _SUBJECTS, subjects)
+            receipts += _carry_out(settings, warehouse, at, announce)
+        else:
+            _erase_landed(settings)  # what was delivered again since, and was released
+        return receipts
+    finally:
+        release_run_lock(settings.lock)
+
+
+def _carry_out(
+    settings: Settings, warehouse: Warehouse, at: datetime, announce: Callable[[str], None]
+) -> list[Receipt]:
+    """The steps, from the subjects in ``privacy/work`` to their receipts."""
+    work = settings.privacy / _WORK / _SUBJECTS
+    subjects = read_subjects(work)
+    key = read_key(settings.privacy)
+    hashes = [key.hash("request", subject.request_id) for subject in subjects]
+    announce("tombstones")
+    page = settings.privacy / TOMBSTONES
+    add_tombstones(page, (stone for subject in subjects for stone in tombstones_of(key, subject)))
+    announce("raw")
+    eraser = Eraser(key, read_tombstones(page), settings.default_country)
+    with warehouse.scratch() as connection:
+        raw_files = erase_in_raw(connection, settings.raw, subjects, eraser, at=at, request_hashes=hashes)
+    announce("landing")
+    landed, waiting = _erase_landed(settings)
+    announce("exports")
+    exports = erase_in_exports(settings.home, subjects)
+    announce("removals")
+    newest = next(reversed(release.list_releases(settings.home)), None)
+    until = None
+    added = 0
+    if newest is not None:
+        as_of = date.fromisoformat(newest.manifest()["as_of"])
+        added = remember_removals(
+            settings.privacy / REMOVALS, newest.directory / release.DATABASES["restricted"], subjects, since=as_of
+        )
+        until = as_of + timedelta(days=settings.removal_days)
+    announce("releases")
+    releases = erase_in_releases(settings.home, subjects, at=at, request_hashes=hashes)
+    announce("search")
+    search = find_left_over(settings.home, subjects, ignored=_ignored(settings))
+    receipts = [
+        make_receipt(
+            subject,
+            at=at,
+            raw_files=raw_files,
+            landed=landed,
+            exports=exports,
+            releases=releases,
+            removal_count=added,
+            removals_until=until,
+            search=search,
+            waiting=waiting,
+        )
+        for subject in subjects
+    ]
+    for receipt in receipts:
+        write_receipt(settings.privacy / RECEIPTS, receipt)
+    _write_carried_out(settings, receipts, hashes)
+    if search.found:
+        # Somebody has to look: the next erasure begins with them. Nights go on, the tombstones hold.
+        work.replace(work.with_name(_LEFT_OVER))
+    else:
+        work.with_name(_LEFT_OVER).unlink(missing_ok=True)
+        work.unlink()
+    return receipts
+
+
+def _erase_landed(settings: Settings) -> tuple[list[str], list[str]]:
+    return erase_landed(
+        settings.landing, settings.raw, read_versions(settings.register), read_released(settings.released_files)
+    )
+
+
+def _ignored(settings: Settings) -> Sequence[Path]:
+    """Where hashes stay on purpose, and where nobody may look while a run works: the home's own lock."""
+    return (
+        settings.privacy,
+        settings.lock,
+        *settings.releases.glob("*/removals"),
+    )
+
+
+def _write_carried_out(settings: Settings, receipts: Sequence[Receipt], hashes: Sequence[str]) -> None:
+    known = read_carried_out(settings)
+    path = settings.privacy / CARRIED_OUT
+    for receipt, keyed in zip(receipts, hashes, strict=True):
+        if receipt.found:
+            continue
+        known[receipt.request_id] = {
+            "request_id": receipt.request_id,
+            "request_hash": keyed,
+            "because": receipt.because,
+            "carried_out_at": receipt.carried_out_at.isoformat(timespec="seconds"),
+        }
+    beside = path.with_suffix(".tmp")
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(entry, sort_keys=True) + "\n" for entry in known.values())
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(path)

@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from functools import cache
 
+from dagster_project.demo.catalogue import ALWAYS_THERE, NEVER_THERE, SOLD_OUT
 from dagster_project.demo.shopper import Row, Shopper, shopping_days
 
 EVERY_PURPOSE = (
@@ -335,7 +336,80 @@ def _channels() -> list[Shopper]:
     return [ines, lucie, clerk, stranger]
 
 
+def _triggers() -> list[Shopper]:
+    """Of each audience that something triggers, somebody who is in and somebody who just is not."""
+    nimes, lunel = {"postal_code": "30000", "city": "Nîmes"}, {"postal_code": "34400", "city": "Lunel"}
+    cast_of = {
+        "NOEMIE": ("Noémie", "Vidal", "f", "reopening_near_you", "in `reopening_near_you`: lives in Nîmes", nimes),
+        "SACHA": (
+            "Sacha",
+            "Arnal",
+            "m",
+            "reopening_near_you",
+            "lives in Lunel, 25 km from that store: not in it",
+            lunel,
+        ),
+        "HUGO": (
+            "Hugo",
+            "Chauvet",
+            "m",
+            "back_in_stock",
+            "in `back_in_stock`: looked for it while it was sold out",
+            {},
+        ),
+        "ALICE": ("Alice", "Guilbaud", "f", "back_in_stock", "looked for it when it was there again: not in it", {}),
+        "PAUL": ("Paul", "Thébault", "m", "abandoned_basket", "in `abandoned_basket`, with what is in the basket", {}),
+        "ROSE": ("Rose", "Lemercier", "f", "abandoned_basket", "in `abandoned_basket`, with something like it", {}),
+        "YANN": ("Yann", "Kervella", "m", "abandoned_basket", "bought it in the store two days later: not in it", {}),
+        "LINA": ("Lina", "Haddad", "f", "delivery_late", "in `delivery_late`, though nobody may write to her", {}),
+        "OSCAR": ("Oscar", "Prigent", "m", "delivery_late", "his parcel came late, but it came: not in it", {}),
+        "SIMONE": ("Simone", "Bouvet", "f", "store_only_silent", "in `store_only_silent`: last seen in March 2020", {}),
+        "ROGER": ("Roger", "Tessier", "m", "store_only_silent", "came back to the store in June 2020: not in it", {}),
+    }
+    found = {
+        key: Shopper(
+            key,
+            first,
+            last,
+            date(1970 + number, 2, 1 + number),
+            key,
+            scenario,
+            expected,
+            sex,
+            f"{key.lower()}.{number}@mail.example",
+            f"04657100{20 + number}",
+            f"{20 + number} rue de la Fontaine",
+            **lives,
+        )
+        for number, (key, (first, last, sex, scenario, expected, lives)) in enumerate(cast_of.items())
+    }
+    for key, shopper in found.items():
+        if key in ("SIMONE", "ROGER"):
+            record = shopper.card(1, date(2019, 3, 2))
+            for number, day in enumerate((date(2019, 3, 2), date(2019, 11, 9), date(2020, 3, 10)), 1):
+                shopper.ticket(str(number), day, "35.00", loyalty_card_id=record)
+        else:
+            record = shopper.account(1, date(2019, 4, 6))
+            if key != "LINA":
+                shopper.says(date(2019, 4, 6), "granted", EVERY_PURPOSE, "customer_id", record)
+        if key in ("SIMONE", "ROGER"):
+            shopper.says(date(2019, 3, 2), "granted", EVERY_PURPOSE, "card_id", record)
+    found["HUGO"].browses(date(2020, 7, 1), "view", SOLD_OUT, "C-HUGO-1")
+    found["ALICE"].browses(date(2020, 7, 7), "view", SOLD_OUT, "C-ALICE-1")
+    found["PAUL"].browses(date(2020, 7, 7), "cart", ALWAYS_THERE, "C-PAUL-1")
+    found["ROSE"].browses(date(2020, 7, 7), "cart", NEVER_THERE, "C-ROSE-1")
+    found["YANN"].browses(date(2020, 7, 7), "cart", ALWAYS_THERE, "C-YANN-1")
+    found["YANN"].ticket("1", date(2020, 7, 9), "32.00", product=ALWAYS_THERE, email=found["YANN"].email)
+    for key, arrived in (("LINA", None), ("OSCAR", date(2020, 7, 9))):
+        order = found[key].order(
+            "1", date(2020, 7, 3), "48.00", status="delivered" if arrived else "shipped", customer_id=f"C-{key}-1"
+        )
+        found[key].parcel(order, date(2020, 7, 4), date(2020, 7, 7), arrived)
+    found["ROGER"].ticket("4", date(2020, 6, 20), "35.00", loyalty_card_id="L-ROGER-1")
+    return list(found.values())
+
+
 @cache
 def cast() -> tuple[Shopper, ...]:
     """The whole cast, in a fixed order."""
-    return (*_camille(), *_households(), *_consents(), *_channels())
+    return (*_camille(), *_households(), *_consents(), *_channels(), *_triggers())

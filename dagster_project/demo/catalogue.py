@@ -25,6 +25,13 @@ SUNDAY_STORES = (0, 1, 2, 5, 8, 13)
 _RENOVATED = 17
 """Store that was closed for good in 2019: it has a last day of business."""
 _CLOSED_FOR_GOOD = date(2019, 12, 31)
+_REFITTED = 18
+"""Store (in Nîmes) that was being refitted in the last weeks, and whose reopening is announced."""
+_REFITTED_FROM, _REFITTED_UNTIL = date(2020, 6, 22), date(2020, 7, 14)
+# Products whose stock does not follow chance, for the cast looks for them: always there; sold out until a day;
+# never there.
+ALWAYS_THERE, SOLD_OUT, NEVER_THERE = "P00005", "P00006", "P00008"
+_BACK_ON = date(2020, 7, 6)
 _CATEGORIES = (
     ("Mode femme", 45.0, None, ("Robe", "Chemisier", "Jupe", "Pull", "Veste", "Pantalon")),
     ("Mode homme", 48.0, None, ("Chemise", "Pull", "Pantalon", "Veste", "Polo")),
@@ -155,6 +162,8 @@ def trading_stores(day: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray
     sunday = seasons.sundays()[day]
     sunday_stores = np.array(SUNDAY_STORES)
     store = np.where(sunday & ~np.isin(wanted, sunday_stores), sunday_stores[wanted % len(sunday_stores)], wanted)
+    is_refitted = (day >= seasons.day_number(_REFITTED_FROM)) & (day <= seasons.day_number(_REFITTED_UNTIL))
+    store = np.where((store == _REFITTED) & is_refitted, 3, store)
     return np.where((store == _RENOVATED) & (day > seasons.day_number(_CLOSED_FOR_GOOD)), 3, store)
 
 
@@ -192,6 +201,9 @@ def store_hours(known_on: date) -> pa.Table:
     store, day = np.divmod(np.arange(STORES * len(days)), len(days))
     is_open = trades[day] & (~sunday[day] | np.isin(store, SUNDAY_STORES))
     is_open &= (store != _RENOVATED) | (day <= seasons.day_number(_CLOSED_FOR_GOOD))
+    if known_on >= _REFITTED_FROM:
+        first, last = seasons.day_number(_REFITTED_FROM), seasons.day_number(_REFITTED_UNTIL)
+        is_open &= (store != _REFITTED) | (day < first) | (day > last)
     closed = ~is_open
     return pa.table(
         {
@@ -211,6 +223,14 @@ def stock(rng: np.random.Generator, counted_on: date) -> pa.Table:
     quantity = np.where(place == STORES, rng.poisson(60, len(place)), rng.poisson(6, len(place)))
     quantity = np.where(rng.random(len(place)) < 0.12, 0, quantity)
     kept = (rng.random(len(place)) >= 0.1) & ((place != _RENOVATED) | (counted_on <= _CLOSED_FOR_GOOD))
+    for product_id, pieces in (
+        (ALWAYS_THERE, 40),
+        (SOLD_OUT, 40 if counted_on >= _BACK_ON else 0),
+        (NEVER_THERE, 0),
+    ):
+        is_it = product == int(product_id[1:]) - 1
+        quantity = np.where(is_it, np.where(place == STORES, pieces, pieces // 10), quantity)
+        kept |= is_it & (place == STORES)
     location = np.array([f"S{k + 1:03d}" for k in range(STORES)] + ["web"], dtype=object)
     return pa.table(
         {

@@ -127,7 +127,7 @@ def _write_reference(con: duckdb.DuckDBPyConnection, plan: DemoPlan) -> None:
     )
     stock = pa.concat_tables(
         table.append_column("delivered_on", pa.array([day] * table.num_rows, pa.date32()))
-        for day in [*yearly[:3], *nights]
+        for day in [*yearly[:3], *seasons.stock_counts(nights[0]), *nights]
         for table in [catalogue.stock(rng, day)]
     )
     for name, table in (("store_hours", hours), ("stock", stock)):

@@ -53,6 +53,12 @@ def nights(count: int) -> list[date]:
     return [LAST_NIGHT - timedelta(days=count - 1 - k) for k in range(count)]
 
 
+def stock_counts(first_night: date) -> list[date]:
+    """The Mondays of the last six weeks before the first night, on which the stock is delivered as well."""
+    mondays = [LAST_NIGHT - timedelta(days=5 + 7 * week) for week in reversed(range(6))]
+    return [day for day in mondays if day < first_night]
+
+
 def is_sale(day: date) -> bool:
     """Whether the seasonal sales (soldes) are on."""
     return any(start <= day <= end for start, end in _SALES)

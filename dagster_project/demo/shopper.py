@@ -136,6 +136,7 @@ class Shopper:
         kind: str = "sale",
         clock: str = "15:40",
         owner: "Shopper | None" = None,
+        product: str = "P00001",
         **shown: Any,
     ) -> str:
         """A till ticket of one line; ``shown`` are the identifiers it carries, ``owner`` whose they are."""
@@ -152,7 +153,7 @@ class Shopper:
         quantity = -1 if kind == "return" else 1
         self.rows += [
             Row("pos_tickets", day, values),
-            Row("pos_ticket_lines", day, {"ticket_id": record, **_line("P00001", quantity, abs(total))}),
+            Row("pos_ticket_lines", day, {"ticket_id": record, **_line(product, quantity, abs(total))}),
         ]
         if {"loyalty_card_id", "email", "phone", "payment_token"} & shown.keys():
             (owner or self).owned.append(("pos_tickets", record))
@@ -175,6 +176,31 @@ class Shopper:
         self.rows += [Row("shop_refunds", day, values), Row("shop_refund_lines", day, {"refund_id": record, **line})]
         self.bought.append(("shop_refunds", record, total, "online", day))
         return record
+
+    def parcel(self, order: str, shipped: date, promised: date, delivered: date | None = None) -> None:
+        """The parcel of an order: shipped, promised for the evening of a day, and arrived or still under way."""
+        values = {
+            "order_id": order,
+            "parcel_no": 1,
+            "carrier": "Colis Vert",
+            "promised_at": moment(promised, "19:00"),
+            "shipped_at": moment(shipped, "08:30"),
+            "delivered_at": moment(delivered, "14:10") if delivered else None,
+        }
+        self.rows.append(Row("deliveries", delivered or shipped, values))
+
+    def browses(self, day: date, event: str, product: str, customer_id: str) -> None:
+        """A view or a basket on the web site, logged in."""
+        number = 1 + sum(row.feed == "web_events" for row in self.rows)
+        values = {
+            "event_id": f"V-{self.key}-{number}",
+            "session_id": f"v-{self.key}-{day:%m%d}",
+            "customer_id": customer_id,
+            "event": event,
+            "product_id": product,
+            "occurred_at": moment(day, "20:30"),
+        }
+        self.rows.append(Row("web_events", day, values))
 
     def says(
         self, day: date, status: str, purposes: tuple[tuple[str, str], ...], key_type: str, key_value: str

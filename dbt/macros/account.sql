@@ -1,21 +1,26 @@
 {#- What the models of the account stage share: how an address is compared, and what an identifier can carry. -#}
 
-{#- A postal address as one comparable text: no accents, case, punctuation. Null where street or postcode is. -#}
-{% macro postal_address(address_line1, postal_code) -%}
-    {{ return(adapter.dispatch('postal_address', 'cocanal')(address_line1, postal_code)) }}
+{#- A text as people compare it: no accents, case, punctuation. Null where nothing is left. -#}
+{% macro comparable_text(value) -%}
+    {{ return(adapter.dispatch('comparable_text', 'cocanal')(value)) }}
 {%- endmacro %}
 
-{% macro duckdb__postal_address(address_line1, postal_code) -%}
+{% macro duckdb__comparable_text(value) -%}
     nullif(trim(regexp_replace(
-        lower(strip_accents({{ address_line1 }} || ' ' || {{ postal_code }})), '[^a-z0-9]+', ' ', 'g'
+        lower(strip_accents({{ value }})), '[^a-z0-9]+', ' ', 'g'
     )), '')
 {%- endmacro %}
 
-{% macro spark__postal_address(address_line1, postal_code) -%}
+{% macro spark__comparable_text(value) -%}
     nullif(trim(regexp_replace(
-        lower(regexp_replace(normalize({{ address_line1 }} || ' ' || {{ postal_code }}, 'NFD'), '\\p{M}+', '')),
+        lower(regexp_replace(normalize({{ value }}, 'NFD'), '\\p{M}+', '')),
         '[^a-z0-9]+', ' '
     )), '')
+{%- endmacro %}
+
+{#- A postal address as one comparable text. Null where street or postcode is. -#}
+{% macro postal_address(address_line1, postal_code) -%}
+    {{ comparable_text(address_line1 ~ " || ' ' || " ~ postal_code) }}
 {%- endmacro %}
 
 {#- How the identity stage names a value in `identity.demoted_identifiers` without saying it. -#}

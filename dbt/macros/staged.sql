@@ -1,18 +1,23 @@
 {#-
-    The day of the last delivery of a reference feed that came whole: a file that was cut off or could not be read says
-    nothing of the keys that it does not hold. Of a feed that never came whole, its first day.
+    The days on which a reference feed was delivered, and whether it came whole: a file that was cut off or could not be
+    read says nothing of the keys that it does not hold.
 -#}
+{% macro delivery_days(feed) -%}
+    select
+        files.delivered_on,
+        bool_and(files.status not in ('cut_off', 'unreadable', 'changing')) as is_whole
+    from {{ source('landing', 'files') }} as files
+    where files.feed = '{{ feed }}'
+    group by files.delivered_on
+    having sum(files.row_count - files.rejected_row_count) > 0
+{%- endmacro %}
+
+{#- The day of the last delivery of a reference feed that came whole. Of a feed that never came whole, its first day. -#}
 {% macro last_whole_day(feed) -%}
     (
         select coalesce(max(case when days.is_whole then days.delivered_on end), min(days.delivered_on))
         from (
-            select
-                files.delivered_on,
-                bool_and(files.status not in ('cut_off', 'unreadable', 'changing')) as is_whole
-            from {{ source('landing', 'files') }} as files
-            where files.feed = '{{ feed }}'
-            group by files.delivered_on
-            having sum(files.row_count - files.rejected_row_count) > 0
+            {{ delivery_days(feed) | indent(12) }}
         ) as days
     )
 {%- endmacro %}

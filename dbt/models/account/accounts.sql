@@ -127,8 +127,7 @@ accounts as (
                 or length(golden_records.postal_code) <> 5
                 or try_cast(golden_records.postal_code as integer) is null
                 then null
-            when substr(golden_records.postal_code, 1, 2) in ('97', '98') then substr(golden_records.postal_code, 1, 3)
-            else substr(golden_records.postal_code, 1, 2)
+            else {{ department_of('golden_records.postal_code') }}
         end as department,
         golden_records.country,
         dated.order_count,

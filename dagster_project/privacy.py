@@ -1,7 +1,7 @@
 """The rights of people, carried out on a home: erasure step by step, and what a night must know of it.
 
 Here belongs the order of the steps, which a killed run can take up again: who is concerned is written to
-``privacy/work`` first and removed last. Each step does nothing where it was done before. Not for what a step does
+``privacy/open`` first and removed last. Each step does nothing where it was done before. Not for what a step does
 (``domain.privacy``), nor for what is printed (``commands.privacy``).
 """
 
@@ -27,6 +27,7 @@ from dagster_project.domain.privacy.resolution import open_erasures, resolve_sub
 from dagster_project.domain.privacy.search import find_left_over
 from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
+from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import hold_run_lock, release_run_lock
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
@@ -34,7 +35,7 @@ from dagster_project.warehouse import Warehouse
 TOMBSTONES = "tombstones.jsonl"
 CARRIED_OUT = "carried_out.jsonl"
 RECEIPTS = "receipts"
-_WORK = "work"
+_WORK = "open"
 _SUBJECTS = "subjects.jsonl"
 _LEFT_OVER = "left_over.jsonl"
 # The number of the request that retention makes of itself: all whose period is over at a day are one subject.
@@ -110,11 +111,12 @@ def requests(settings: Settings) -> list[Request]:
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so no request is known: run «cocanal run» first.")
-    with duckdb.connect(str(current.directory / release.DATABASES["analysts"]), read_only=True) as connection:
+    with Warehouse(settings).scratch() as connection:
+        connection.execute(_attached(current.directory))
         rows = connection.execute(
             """
             select request_id, kind, received_on, due_on, days_left, state
-            from account.request_deadlines
+            from released.account.request_deadlines
             order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
             """
         ).fetchall()
@@ -146,37 +148,47 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
     until_at = datetime.combine(as_of + timedelta(days=1), datetime.max.time())
 
     def resolve(asked: list[tuple[str, datetime, tuple[str, ...]]], because: Because) -> list[Subject]:
-        return resolve_subjects(
-            current.directory,
-            settings.raw,
-            asked,
-            because=because,
-            until_at=until_at,
-            country=settings.default_country,
-        )
+        with Warehouse(settings).scratch() as connection:
+            return resolve_subjects(
+                connection,
+                current.directory,
+                settings.raw,
+                asked,
+                because=because,
+                until_at=until_at,
+                country=settings.default_country,
+            )
 
-    subjects = resolve(open_erasures(current.directory, done.keys(), confirmed), "erasure")
+    with Warehouse(settings).scratch() as connection:
+        asked = open_erasures(connection, current.directory, done.keys(), confirmed)
+    subjects = resolve(asked, "erasure")
     if with_retention:
         known = {account for subject in subjects for account in subject.account_ids}
-        due = tuple(account for account in _due_accounts(current.directory) if account not in known)
+        due = tuple(account for account in _due_accounts(settings, current.directory) if account not in known)
         if due:
             subjects += resolve([(_RETENTION.format(as_of=as_of), until_at, due)], "retention")
     return subjects
 
 
-def _due_accounts(folder: Path) -> list[str]:
-    with duckdb.connect(str(folder / release.DATABASES["analysts"]), read_only=True) as connection:
+def _due_accounts(settings: Settings, folder: Path) -> list[str]:
+    with Warehouse(settings).scratch() as connection:
+        connection.execute(_attached(folder))
         is_there = connection.execute(
-            "select 1 from duckdb_tables() where schema_name = 'account' and table_name = 'retention'"
+            "select 1 from duckdb_tables()"
+            " where database_name = 'released' and schema_name = 'account' and table_name = 'retention'"
         ).fetchall()
         if not is_there:
             return []
         return [
             account
             for (account,) in connection.execute(
-                "select account_id from account.retention where is_due order by account_id"
+                "select account_id from released.account.retention where is_due order by account_id"
             ).fetchall()
         ]
+
+
+def _attached(folder: Path) -> str:
+    return f"attach {literal(folder / release.DATABASES['analysts'])} as released (read_only)"
 
 
 def erase(
@@ -217,7 +229,7 @@ def erase(
 def _carry_out(
     settings: Settings, warehouse: Warehouse, at: datetime, announce: Callable[[str], None]
 ) -> list[Receipt]:
-    """The steps, from the subjects in ``privacy/work`` to their receipts."""
+    """The steps, from the subjects in ``privacy/open`` to their receipts."""
     work = settings.privacy / _WORK / _SUBJECTS
     subjects = read_subjects(work)
     key = read_key(settings.privacy)
@@ -239,14 +251,21 @@ def _carry_out(
     added = 0
     if newest is not None:
         as_of = date.fromisoformat(newest.manifest()["as_of"])
-        added = remember_removals(
-            settings.privacy / REMOVALS, newest.directory / release.DATABASES["restricted"], subjects, since=as_of
-        )
+        with warehouse.scratch() as connection:
+            added = remember_removals(
+                connection,
+                settings.privacy / REMOVALS,
+                newest.directory / release.DATABASES["restricted"],
+                subjects,
+                since=as_of,
+            )
         until = as_of + timedelta(days=settings.removal_days)
     announce("releases")
-    releases = erase_in_releases(settings.home, subjects, at=at, request_hashes=hashes)
+    with warehouse.scratch() as connection:
+        releases = erase_in_releases(connection, settings.home, subjects, at=at, request_hashes=hashes)
     announce("search")
-    search = find_left_over(settings.home, subjects, ignored=_ignored(settings))
+    with warehouse.scratch() as connection:
+        search = find_left_over(connection, settings.home, subjects, ignored=_ignored(settings))
     receipts = [
         make_receipt(
             subject,

@@ -379,7 +379,7 @@ def _triggers() -> list[Shopper]:
             f"{key.lower()}.{number}@mail.example",
             f"04657100{20 + number}",
             f"{20 + number} rue de la Fontaine",
-            **lives,
+            **lives,  # type: ignore[arg-type]
         )
         for number, (key, (first, last, sex, scenario, expected, lives)) in enumerate(cast_of.items())
     }

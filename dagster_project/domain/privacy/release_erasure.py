@@ -65,14 +65,19 @@ class ErasedRelease:
 
 
 def erase_in_releases(
-    home: Path, subjects: Sequence[Subject], *, at: datetime, request_hashes: Sequence[str] = ()
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    subjects: Sequence[Subject],
+    *,
+    at: datetime,
+    request_hashes: Sequence[str] = (),
 ) -> list[ErasedRelease]:
     """Take ``subjects`` out of every release of a home, also of those that were lost; one result per release, oldest
     first.
 
-    ``at`` and ``request_hashes`` (keyed hashes of the requests) go into the manifest. A release that holds nothing of
-    them is only read. Cost grows with the releases that hold something. Raises ReleaseError where a manifest cannot be
-    read.
+    Any connection will do. ``at`` and ``request_hashes`` (keyed hashes of the requests) go into the manifest. A release
+    that holds nothing of them is only read. Cost grows with the releases that hold something. Raises ReleaseError where
+    a manifest cannot be read.
     """
     folders = sorted(
         path.parent
@@ -80,30 +85,33 @@ def erase_in_releases(
         for path in home.glob(f"{pattern}/{MANIFEST}")
         if not path.parent.is_symlink()
     )
-    return [_erase_in_release(folder, subjects, at, request_hashes) for folder in folders]
+    return [_erase_in_release(connection, folder, subjects, at, request_hashes) for folder in folders]
 
 
 def _erase_in_release(
-    folder: Path, subjects: Sequence[Subject], at: datetime, request_hashes: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    subjects: Sequence[Subject],
+    at: datetime,
+    request_hashes: Sequence[str],
 ) -> ErasedRelease:
     row_counts: dict[str, int] = {}
     removed = blanked = 0
     for unfinished in folder.glob("*.erasing*"):
         unfinished.unlink()
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        create_subject_tables(connection, subjects)
-        restricted = folder / DATABASES["restricted"]
-        _add_what_the_release_knows(connection, restricted)
-        lines = _erase_lines(connection, folder, restricted)
-        # The restricted database says which identifiers are whose: it is rewritten last.
-        for database in (DATABASES["analysts"], DATABASES["restricted"]):
-            path = folder / database
-            if not path.is_file():
-                continue
-            found = _erase_in_database(connection, path)
-            removed, blanked = removed + found[0], blanked + found[1]
-            row_counts |= found[2]
+    connection.execute("set TimeZone = 'UTC'")
+    create_subject_tables(connection, subjects)
+    restricted = folder / DATABASES["restricted"]
+    _add_what_the_release_knows(connection, restricted)
+    lines = _erase_lines(connection, folder, restricted)
+    # The restricted database says which identifiers are whose: it is rewritten last.
+    for database in (DATABASES["analysts"], DATABASES["restricted"]):
+        path = folder / database
+        if not path.is_file():
+            continue
+        found = _erase_in_database(connection, path)
+        removed, blanked = removed + found[0], blanked + found[1]
+        row_counts |= found[2]
     erased = ErasedRelease(folder.name, removed, blanked, lines)
     if not _agrees(folder) or erased.is_changed:
         replace_manifest(

@@ -40,18 +40,21 @@ class Removal:
     since: date
 
 
-def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject], *, since: date) -> int:
+def remember_removals(
+    connection: duckdb.DuckDBPyConnection, page: Path, restricted: Path, subjects: Sequence[Subject], *, since: date
+) -> int:
     """Add to ``page`` what the ledger in ``restricted`` (of the newest release) says was ever sent of ``subjects``.
 
-    Identifiers that somebody else was sent under stay with them. A name and postcode alone name nobody to be removed.
+    Any connection will do. Identifiers that somebody else was sent under stay with them. A name and postcode alone name
+    nobody to be removed.
     May be called again: what is on the page is not added twice. Returns how many were added.
     """
     known = read_removals(page)
     if not restricted.is_file():
         return 0
-    with duckdb.connect() as connection:
-        create_subject_tables(connection, subjects)
-        connection.execute(f"attach {literal(restricted)} as old (read_only)")
+    create_subject_tables(connection, subjects)
+    connection.execute(f"attach {literal(restricted)} as old (read_only)")
+    try:
         if not connection.execute(
             "select 1 from duckdb_tables()"
             " where database_name = 'old' and schema_name = 'activation' and table_name = 'ledger'"
@@ -67,6 +70,8 @@ def remember_removals(page: Path, restricted: Path, subjects: Sequence[Subject],
             order by all
             """
         ).fetchall()
+    finally:
+        connection.execute("detach old")
     have = {(each.destination, each.identifier_type, each.identifier_hash) for each in known}
     new = [
         Removal(destination, type_, identifier_hash, since)

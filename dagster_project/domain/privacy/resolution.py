@@ -42,7 +42,7 @@ _FIELDS = {
 
 
 def open_erasures(
-    release: Path, carried_out: Collection[str], confirmed: Collection[str] = ()
+    connection: duckdb.DuckDBPyConnection, release: Path, carried_out: Collection[str], confirmed: Collection[str] = ()
 ) -> list[tuple[str, datetime, tuple[str, ...]]]:
     """The erasures that a release knows of and that were not carried out: request, moment (UTC), accounts.
 
@@ -50,8 +50,8 @@ def open_erasures(
     several people, and what is erased is gone: it waits until somebody has ``confirmed`` that all of them are meant, or
     a request names the web account or card. In the order of the moments.
     """
-    with duckdb.connect() as connection:
-        connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+    connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+    try:
         rows = connection.execute(
             """
             select request_id, received_at, list(account_id order by account_id)
@@ -61,6 +61,8 @@ def open_erasures(
             order by received_at, request_id
             """
         ).fetchall()
+    finally:
+        connection.execute("detach released")
     return [
         (request, at, tuple(accounts))
         for request, at, accounts in rows
@@ -69,6 +71,7 @@ def open_erasures(
 
 
 def resolve_subjects(
+    connection: duckdb.DuckDBPyConnection,
     release: Path,
     raw: Path,
     requests: Iterable[tuple[str, datetime, Sequence[str]]],
@@ -77,8 +80,9 @@ def resolve_subjects(
     until_at: datetime,
     country: str,
 ) -> list[Subject]:
-    """The subject of each request (id, moment, accounts); ``country`` is that of numbers without a prefix.
+    """The subject of each request (id, moment, accounts).
 
+    Any connection will do; ``country`` is that of numbers without a prefix.
     A record of the accounts counts if it was given up to ``until_at``: what was given between the request and its being
     carried out goes too. An identifier is the person's own
     if no record of another account holds it, nor one that the person gave later; the numbers of the person's own web
@@ -88,15 +92,18 @@ def resolve_subjects(
     asked = list(requests)
     if not asked:
         return []
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
-        connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+    connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
+    try:
         _write_requests(connection, asked)
         _write_held(connection, until_at)
         _write_own(connection)
         _write_spellings(connection, raw, country)
         return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
+    finally:
+        connection.execute("detach released")
+        connection.execute("detach restricted")
 
 
 def _write_requests(
@@ -109,14 +116,14 @@ def _write_requests(
         [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)],
         names=["request_id", "received_at", "account_id"],
     )
-    connection.execute("create temp table asked as select * from told")
+    connection.execute("create or replace temp table asked as select * from told")
 
 
 def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> None:
     """``held``: one row per record with what it holds and, per request, whether it is the person's."""
     connection.execute(
         """
-        create temp table held as
+        create or replace temp table held as
         select
             records.feed, records.record_id, records.seen_at, links.account_id,
             contacts.email, contacts.phone, contacts.address_line1,
@@ -131,7 +138,7 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
     )
     connection.execute(
         """
-        create temp table own_records as
+        create or replace temp table own_records as
         select asked.request_id, held.feed, held.record_id
         from held
         join asked on held.account_id = asked.account_id
@@ -143,10 +150,10 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
 
 def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
     """``own`` and ``shared`` (request_id, type, value), and ``spared`` (request_id, feed, record_id)."""
-    connection.execute(f"create temp table identifiers as {_IDENTIFIERS}")
+    connection.execute(f"create or replace temp table identifiers as {_IDENTIFIERS}")
     connection.execute(
         """
-        create temp table numbers as
+        create or replace temp table numbers as
         select request_id, if(feed = 'shop_customers', 'customer_id', 'card_id') as type, record_id as value
         from own_records
         where feed in ('shop_customers', 'loyalty_members')
@@ -155,7 +162,7 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
     # A record without an account is nobody else's: what it holds of the person goes with the person.
     connection.execute(
         """
-        create temp table judged as
+        create or replace temp table judged as
         with theirs as (
             select own_records.request_id, identifiers.type, identifiers.value
             from identifiers
@@ -191,7 +198,7 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute(
         """
-        create temp table spared as
+        create or replace temp table spared as
         select distinct numbers.request_id, identifiers.feed, identifiers.record_id
         from numbers
         join identifiers on numbers.type = identifiers.type and numbers.value = identifiers.value
@@ -206,7 +213,7 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: str) -> None:
     """``spellings`` (request_id, value): how the own e-mails and phones stand in raw, where not in standard form."""
-    connection.execute("create temp table spellings (request_id varchar, value varchar)")
+    connection.execute("create or replace temp table spellings (request_id varchar, value varchar)")
     for feed in feeds().values():
         paths = raw / feed.name / "*.parquet"
         columns = [column.name for column in feed.columns if column.type in ("email", "phone", "key_value")]

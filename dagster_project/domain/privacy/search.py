@@ -87,33 +87,34 @@ def _escaped(word: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else re.escape(letter) for letter in word)
 
 
-def find_left_over(home: Path, subjects: Sequence[Subject], *, ignored: Iterable[Path] = ()) -> Search:
+def find_left_over(
+    connection: duckdb.DuckDBPyConnection, home: Path, subjects: Sequence[Subject], *, ignored: Iterable[Path] = ()
+) -> Search:
     """Look through every file of ``home`` but the ``ignored`` ones (and what lies in them).
 
-    Cost grows with the size of the home, and with the number of words per ``_WORDS_AT_ONCE``. A database that another
-    process writes to is read byte by byte only.
+    Any connection will do. Cost grows with the size of the home, and with the number of words per
+    ``_WORDS_AT_ONCE``. A database that another process writes to is read byte by byte only.
     """
     words = _words(subjects)
     is_thorough = len(words.anywhere) <= MOST_WORDS
     ignored = tuple(ignored)
     found: list[Found] = []
     files = bytes_read = cells = 0
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        _write_words(connection, words)
-        for path in sorted(home.rglob("*")):
-            if path.is_symlink() or not path.is_file() or any(path.is_relative_to(each) for each in ignored):
-                continue
-            name = path.relative_to(home).as_posix()
-            files += 1
-            bytes_read += path.stat().st_size
-            longer: set[str] = set()
-            for place, count, looked_at in _decoded(connection, path, words, is_thorough, longer):
-                cells += looked_at
-                if count:
-                    found.append(Found(name, place, count))
-            if is_thorough and words.anywhere and (count := _count_in_bytes(path, words, longer)):
-                found.append(Found(name, "bytes", count))
+    connection.execute("set TimeZone = 'UTC'")
+    _write_words(connection, words)
+    for path in sorted(home.rglob("*")):
+        if path.is_symlink() or not path.is_file() or any(path.is_relative_to(each) for each in ignored):
+            continue
+        name = path.relative_to(home).as_posix()
+        files += 1
+        bytes_read += path.stat().st_size
+        longer: set[str] = set()
+        for place, count, looked_at in _decoded(connection, path, words, is_thorough, longer):
+            cells += looked_at
+            if count:
+                found.append(Found(name, place, count))
+        if is_thorough and words.anywhere and (count := _count_in_bytes(path, words, longer)):
+            found.append(Found(name, "bytes", count))
     return Search(tuple(found), files, bytes_read, cells, is_thorough)
 
 
@@ -150,8 +151,8 @@ def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
 
 
 def _write_words(connection: duckdb.DuckDBPyConnection, words: _Words) -> None:
-    connection.execute("create temp table search_words (word varchar)")
-    connection.execute("create temp table search_keys (type varchar, value varchar)")
+    connection.execute("create or replace temp table search_words (word varchar)")
+    connection.execute("create or replace temp table search_keys (type varchar, value varchar)")
     if words.anywhere:
         connection.execute("insert into search_words select unnest($1::varchar[])", [list(words.anywhere)])
     if words.keys:

@@ -347,7 +347,7 @@ def _triggers() -> list[Shopper]:
             "m",
             "reopening_near_you",
             "lives in Lunel, 25 km from that store: not in it",
-            lunel,
+            "34400",
         ),
         "HUGO": (
             "Hugo",
@@ -363,7 +363,7 @@ def _triggers() -> list[Shopper]:
             "f",
             "back_in_stock",
             "looked for it when it was there again: not in it",
-            nantes,
+            "44000",
         ),
         "PAUL": (
             "Paul",
@@ -371,7 +371,7 @@ def _triggers() -> list[Shopper]:
             "m",
             "abandoned_basket",
             "in `abandoned_basket`, with what is in the basket",
-            nantes,
+            "44000",
         ),
         "ROSE": (
             "Rose",
@@ -387,7 +387,7 @@ def _triggers() -> list[Shopper]:
             "m",
             "abandoned_basket",
             "bought it in the store two days later: not in it",
-            nantes,
+            "44000",
         ),
         "LINA": ("Lina", "Haddad", "f", "delivery_late", "in `delivery_late`, though nobody may write to her", "44000"),
         "OSCAR": ("Oscar", "Prigent", "m", "delivery_late", "his parcel came late, but it came: not in it", "44000"),
@@ -397,7 +397,7 @@ def _triggers() -> list[Shopper]:
             "f",
             "store_only_silent",
             "in `store_only_silent`: last seen in March 2020",
-            nantes,
+            "44000",
         ),
         "ROGER": (
             "Roger",
@@ -405,7 +405,7 @@ def _triggers() -> list[Shopper]:
             "m",
             "store_only_silent",
             "came back to the store in June 2020: not in it",
-            nantes,
+            "44000",
         ),
     }
     found = {

@@ -355,7 +355,7 @@ def _triggers() -> list[Shopper]:
             "m",
             "back_in_stock",
             "in `back_in_stock`: looked for it while it was sold out",
-            {},
+            "44000",
         ),
         "ALICE": (
             "Alice",

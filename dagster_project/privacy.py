@@ -7,7 +7,7 @@ Here belongs the order of the steps, which a killed run can take up again: who i
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.access_log import log_access, own_folder, write_privately
 from dagster_project.domain import release
 from dagster_project.domain.contract import Feed
-from dagster_project.domain.landing.deliveries import read_released, read_versions
+from dagster_project.domain.landing.deliveries import read_register, read_released, read_versions
+from dagster_project.domain.privacy import access
 from dagster_project.domain.privacy.export_erasure import erase_in_exports
 from dagster_project.domain.privacy.raw_erasure import ErasedFile, Eraser, erase_in_raw, erase_landed, write_down
-from dagster_project.domain.privacy.receipt import Receipt, make_receipt, write_receipt
+from dagster_project.domain.privacy.receipt import Receipt, file_name, make_receipt, write_receipt
 from dagster_project.domain.privacy.release_erasure import erase_in_releases
 from dagster_project.domain.privacy.removals import REMOVALS, remember_removals
 from dagster_project.domain.privacy.resolution import open_erasures, resolve_subjects
@@ -283,7 +285,11 @@ def _carry_out(
     ]
     for receipt in receipts:
         write_receipt(settings.privacy / RECEIPTS, receipt)
-    _write_carried_out(settings, receipts, hashes)
+    done = zip(receipts, hashes, strict=True)
+    _note_carried_out(
+        settings,
+        {each.request_id: (each.because, keyed, each.carried_out_at) for each, keyed in done if not each.found},
+    )
     if search.found:
         # Somebody has to look: the next erasure begins with them. Nights go on, the tombstones hold.
         work.replace(work.with_name(_LEFT_OVER))
@@ -308,21 +314,81 @@ def _ignored(settings: Settings) -> Sequence[Path]:
     )
 
 
-def _write_carried_out(settings: Settings, receipts: Sequence[Receipt], hashes: Sequence[str]) -> None:
+def _note_carried_out(settings: Settings, done: Mapping[str, tuple[str, str, datetime]]) -> None:
+    """Add requests (number -> why, keyed hash, moment) to what was carried out."""
     known = read_carried_out(settings)
-    path = settings.privacy / CARRIED_OUT
-    for receipt, keyed in zip(receipts, hashes, strict=True):
-        if receipt.found:
-            continue
-        known[receipt.request_id] = {
-            "request_id": receipt.request_id,
+    for request_id, (because, keyed, at) in done.items():
+        known[request_id] = {
+            "request_id": request_id,
             "request_hash": keyed,
-            "because": receipt.because,
-            "carried_out_at": receipt.carried_out_at.isoformat(timespec="seconds"),
+            "because": because,
+            "carried_out_at": at.isoformat(timespec="seconds"),
         }
+    path = settings.privacy / CARRIED_OUT
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.writelines(json.dumps(entry, sort_keys=True) + "\n" for entry in known.values())
         out.flush()
         os.fsync(out.fileno())
     beside.replace(path)
+
+
+def give_access(settings: Settings, request_id: str, at: datetime, because: str) -> tuple[Path, Path]:
+    """Write what is held on the person of a request, as a page and as data, into ``privacy/access``; their paths.
+
+    Who looked, and why, is kept in the log of accesses; the request counts as carried out. Raises ReleaseError where the
+    current release does not know the request, or where it may mean several people.
+    """
+    current = release.current_release(settings.home)
+    if current is None:
+        raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
+    as_of = date.fromisoformat(current.manifest()["as_of"])
+    with Warehouse(settings).scratch() as connection:
+        connection.execute(_attached(current.directory))
+        rows = connection.execute(
+            """
+            select received_at, list(account_id order by account_id)
+            from released.account.requests
+            where request_id = $1 and is_subject
+            group by received_at
+            """,
+            [request_id],
+        ).fetchall()
+        result = connection.execute(
+            "select audience, purpose, destinations from released.audience.audiences order by 1"
+        )
+        names = [column[0] for column in result.description]
+        audiences = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        connection.execute("detach released")
+        if not rows:
+            raise release.ReleaseError(f"The current release knows no account that {request_id} is about.")
+        ((received_at, accounts),) = rows
+        if len(accounts) > 1:
+            raise release.ReleaseError(
+                f"{request_id} names an e-mail or phone of {len(accounts)} accounts, who may be several people: file a "
+                "request that names the web account or card (cocanal privacy add)."
+            )
+        (subject,) = resolve_subjects(
+            connection,
+            current.directory,
+            settings.raw,
+            [(request_id, received_at, accounts)],
+            because="erasure",
+            until_at=datetime.combine(as_of + timedelta(days=1), datetime.max.time()),
+            country=settings.default_country,
+        )
+        deliveries: dict[tuple[str, str], list[tuple[str, date]]] = {}
+        for each in read_register(settings.register).values():
+            deliveries.setdefault((each.feed, each.sha256), []).append((each.file, each.delivered_on))
+        gathered = access.gather(
+            connection, current.directory, settings.raw, deliveries, subject, settings.default_country
+        )
+    log_access(settings.home, because, request=request_id)
+    folder = settings.privacy / "access"
+    own_folder(folder)
+    page, data = folder / f"{file_name(request_id)}.html", folder / f"{file_name(request_id)}.json"
+    write_privately(page, access.as_page(gathered, made_at=at, as_of=as_of, audiences=audiences))
+    write_privately(data, access.as_json(gathered))
+    _note_carried_out(settings, {request_id: ("access", read_key(settings.privacy).hash("request", request_id), at)})
+    return page, data

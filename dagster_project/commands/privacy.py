@@ -144,6 +144,25 @@ def receipt(
 
 
 @app.command()
+def access(
+    request_id: Annotated[str, typer.Argument(help="Number of the request.")],
+    because: Annotated[str, typer.Option("--because", help="Why; it is logged, with who asked.")],
+    home: Home = None,
+) -> None:
+    """Write all that is held on the person of a request, as a page to read and as data, for them alone.
+
+    Exit codes: 0 written, 2 the request is not known or may mean several people.
+    """
+    from dagster_project.privacy import give_access
+
+    with told_in_sentences():
+        settings = settings_of(home)
+        page, data = give_access(settings, request_id, datetime.now(UTC), because)
+        console.print(f"To read  {page}", soft_wrap=True)
+        console.print(f"As data  {data}", soft_wrap=True)
+
+
+@app.command()
 def add(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(_KINDS)}.")],
     key_type: Annotated[str, typer.Argument(help=f"{', '.join(_KEY_TYPES)}.")],

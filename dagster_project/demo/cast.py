@@ -338,16 +338,16 @@ def _channels() -> list[Shopper]:
 
 def _triggers() -> list[Shopper]:
     """Of each audience that something triggers, somebody who is in and somebody who just is not."""
-    nimes, lunel = {"postal_code": "30000", "city": "Nîmes"}, {"postal_code": "34400", "city": "Lunel"}
+    towns = {"44000": "Nantes", "30000": "Nîmes", "34400": "Lunel"}
     cast_of = {
-        "NOEMIE": ("Noémie", "Vidal", "f", "reopening_near_you", "in `reopening_near_you`: lives in Nîmes", nimes),
+        "NOEMIE": ("Noémie", "Vidal", "f", "reopening_near_you", "in `reopening_near_you`: lives in Nîmes", "30000"),
         "SACHA": (
             "Sacha",
             "Arnal",
             "m",
             "reopening_near_you",
             "lives in Lunel, 25 km from that store: not in it",
-            lunel,
+            "34400",
         ),
         "HUGO": (
             "Hugo",
@@ -355,16 +355,58 @@ def _triggers() -> list[Shopper]:
             "m",
             "back_in_stock",
             "in `back_in_stock`: looked for it while it was sold out",
-            {},
+            "44000",
         ),
-        "ALICE": ("Alice", "Guilbaud", "f", "back_in_stock", "looked for it when it was there again: not in it", {}),
-        "PAUL": ("Paul", "Thébault", "m", "abandoned_basket", "in `abandoned_basket`, with what is in the basket", {}),
-        "ROSE": ("Rose", "Lemercier", "f", "abandoned_basket", "in `abandoned_basket`, with something like it", {}),
-        "YANN": ("Yann", "Kervella", "m", "abandoned_basket", "bought it in the store two days later: not in it", {}),
-        "LINA": ("Lina", "Haddad", "f", "delivery_late", "in `delivery_late`, though nobody may write to her", {}),
-        "OSCAR": ("Oscar", "Prigent", "m", "delivery_late", "his parcel came late, but it came: not in it", {}),
-        "SIMONE": ("Simone", "Bouvet", "f", "store_only_silent", "in `store_only_silent`: last seen in March 2020", {}),
-        "ROGER": ("Roger", "Tessier", "m", "store_only_silent", "came back to the store in June 2020: not in it", {}),
+        "ALICE": (
+            "Alice",
+            "Guilbaud",
+            "f",
+            "back_in_stock",
+            "looked for it when it was there again: not in it",
+            "44000",
+        ),
+        "PAUL": (
+            "Paul",
+            "Thébault",
+            "m",
+            "abandoned_basket",
+            "in `abandoned_basket`, with what is in the basket",
+            "44000",
+        ),
+        "ROSE": (
+            "Rose",
+            "Lemercier",
+            "f",
+            "abandoned_basket",
+            "in `abandoned_basket`, with something like it",
+            "44000",
+        ),
+        "YANN": (
+            "Yann",
+            "Kervella",
+            "m",
+            "abandoned_basket",
+            "bought it in the store two days later: not in it",
+            "44000",
+        ),
+        "LINA": ("Lina", "Haddad", "f", "delivery_late", "in `delivery_late`, though nobody may write to her", "44000"),
+        "OSCAR": ("Oscar", "Prigent", "m", "delivery_late", "his parcel came late, but it came: not in it", "44000"),
+        "SIMONE": (
+            "Simone",
+            "Bouvet",
+            "f",
+            "store_only_silent",
+            "in `store_only_silent`: last seen in March 2020",
+            "44000",
+        ),
+        "ROGER": (
+            "Roger",
+            "Tessier",
+            "m",
+            "store_only_silent",
+            "came back to the store in June 2020: not in it",
+            "44000",
+        ),
     }
     found = {
         key: Shopper(
@@ -379,7 +421,8 @@ def _triggers() -> list[Shopper]:
             f"{key.lower()}.{number}@mail.example",
             f"04657100{20 + number}",
             f"{20 + number} rue de la Fontaine",
-            **lives,  # type: ignore[arg-type]
+            postal_code=lives,
+            city=towns[lives],
         )
         for number, (key, (first, last, sex, scenario, expected, lives)) in enumerate(cast_of.items())
     }

@@ -14,7 +14,7 @@ from dagster_project.domain.privacy.subject import Subject
 # Made again by the next run; what they held of the person would stay in their free blocks.
 _CACHES = ("warehouse.duckdb", "warehouse.duckdb.*", "identity/scores.duckdb", "identity/scores.duckdb.*", ".spill/*")
 # Somebody may be in them, and their purpose is served: explanations, stewards' sheets, quarantine, damaged raw files.
-_PAGES = ("explain/*.html", "identity/review_*.csv", "quarantine/*", "raw/*/*.damaged")
+_PAGES = ("explain/*.html", "identity/review_*.csv", "quarantine/*", "privacy/access/*", "raw/*/*.damaged")
 _LEFT_OVERS = (".diff-*", ".decisions-*", "releases/.building-*", "releases/.discarded-*", "raw/.reading-*")
 # A generated retailer knows who everybody is: its own lines of the person.
 _TRUTHS = "truth/*.csv"

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +25,13 @@ from dagster_project.domain.contract import Column, Feed, feeds
 from dagster_project.domain.landing.deliveries import Delivery, sync_folder
 from dagster_project.domain.phones import standardise
 from dagster_project.domain.privacy.subject import Subject
-from dagster_project.domain.privacy.tombstones import ERASED, Key, Tombstone, create_tombstone_table
+from dagster_project.domain.privacy.tombstones import (
+    ERASED,
+    Key,
+    Tombstone,
+    create_tombstone_table,
+    tombstones_of,
+)
 from dagster_project.domain.sql_literal import literal
 
 ERASURES = "erasures.jsonl"
@@ -96,9 +103,7 @@ class Eraser:
         """
         if not self.has_work or feed.name not in _MOMENTS:
             return 0, 0
-        create_tombstone_table(connection, self._tombstones)
-        self._write_standard_forms(connection, feed, path)
-        self._write_matches(connection, feed, path)
+        self.match(connection, feed, path)
         keeps_rows = str(_keeps_rows(feed)).lower()
         ((removed, blanked),) = connection.execute(
             f"""
@@ -131,6 +136,12 @@ class Eraser:
                 os.fsync(written.fileno())
             beside.replace(path)
         return removed, blanked
+
+    def match(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> None:
+        """Write the temp table ``erasure_matches`` (line, is_spared) of a raw file."""
+        create_tombstone_table(connection, self._tombstones)
+        self._write_standard_forms(connection, feed, path)
+        self._write_matches(connection, feed, path)
 
     def _write_standard_forms(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> None:
         """The temp table ``standard_forms`` (delivered, email, phone): how each e-mail and number of the file is
@@ -292,6 +303,26 @@ def _moment(feed: Feed, column: str) -> str:
         return iso
     till = f"timezone('UTC', timezone('Europe/Paris', try_strptime({column}, '%d/%m/%Y %H:%M:%S')))"
     return f"coalesce({till}, {iso})"
+
+
+def match_rows(
+    connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, subject: Subject, country: str
+) -> list[dict[str, Any]]:
+    """The rows of one raw file that are the subject's, as delivered, with their ``line``: what an erasure would take."""
+    key = Key("access", "access")  # nothing of it is kept
+    eraser = Eraser(key, tombstones_of(key, subject), country)
+    eraser.match(connection, feed, path)
+    result = connection.execute(
+        f"""
+        select line, {", ".join(feed.column_names)}
+        from read_parquet({literal(path)})
+        join erasure_matches using (line)
+        where not is_spared and _rule is null
+        order by line
+        """
+    )
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def find_raw_files(

@@ -95,7 +95,7 @@ def make_receipt(
 def write_receipt(folder: Path, receipt: Receipt) -> Path:
     """Keep it as ``<folder>/<request>.json``; its path."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{_file_name(receipt.request_id)}.json"
+    path = folder / f"{file_name(receipt.request_id)}.json"
     beside = path.with_suffix(".tmp")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         json.dump(asdict(receipt), out, ensure_ascii=False, indent=1, default=str)
@@ -108,7 +108,7 @@ def write_receipt(folder: Path, receipt: Receipt) -> Path:
 
 def read_receipt(folder: Path, request_id: str) -> Receipt | None:
     """The receipt of a request, if it was carried out."""
-    path = folder / f"{_file_name(request_id)}.json"
+    path = folder / f"{file_name(request_id)}.json"
     if not path.is_file():
         return None
     told = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +121,7 @@ def read_receipt(folder: Path, request_id: str) -> Receipt | None:
     return Receipt(**told)
 
 
-def _file_name(request_id: str) -> str:
+def file_name(request_id: str) -> str:
     """A request's number as the name of a file: whatever it holds, it names a file in this folder."""
     return "".join(letter if letter.isalnum() or letter in "-_" else f"%{ord(letter):x}" for letter in request_id)
 

@@ -337,8 +337,8 @@ def _note_carried_out(settings: Settings, done: Mapping[str, tuple[str, str, dat
 def give_access(settings: Settings, request_id: str, at: datetime, because: str) -> tuple[Path, Path]:
     """Write what is held on the person of a request, as a page and as data, into ``privacy/access``; their paths.
 
-    Who looked, and why, is kept in the log of accesses; the request counts as carried out. Raises ReleaseError where the
-    current release does not know the request, or where it may mean several people.
+    Who looked, and why, is kept in the log of accesses; the request counts as carried out. Raises ReleaseError where
+    the current release does not know the request, or where it may mean several people.
     """
     current = release.current_release(settings.home)
     if current is None:

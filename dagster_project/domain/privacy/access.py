@@ -70,7 +70,8 @@ def gather(
     for feed, sha256 in find_raw_files(connection, raw, [subject]):
         for file, day in deliveries.get((feed, sha256), ()):
             found = match_rows(connection, feeds()[feed], raw / feed / f"{sha256}.parquet", subject, country)
-            delivered.setdefault(feed, []).extend({"file": file, "delivered on": day, **row} for row in found)
+            if found:
+                delivered.setdefault(feed, []).extend({"file": file, "delivered on": day, **row} for row in found)
     return {
         "request": subject.request_id,
         "sections": sections,

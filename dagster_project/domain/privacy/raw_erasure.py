@@ -308,7 +308,7 @@ def _moment(feed: Feed, column: str) -> str:
 def match_rows(
     connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, subject: Subject, country: str
 ) -> list[dict[str, Any]]:
-    """The rows of one raw file that are the subject's, as delivered, with their ``line``: what an erasure would take."""
+    """The rows of one raw file that are the subject's, as delivered, with ``line``: what an erasure would take."""
     key = Key("access", "access")  # nothing of it is kept
     eraser = Eraser(key, tombstones_of(key, subject), country)
     eraser.match(connection, feed, path)

@@ -23,6 +23,7 @@ from dagster_project.domain.identity import resolve
 from dagster_project.domain.landing import tables
 from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.phones import write_phone_numbers
+from dagster_project.domain.places import write_postal_places
 from dagster_project.settings import Settings
 from dagster_project.stages import ACCOUNT, AUDIENCE, SEGMENT, STAGES, STAGING
 
@@ -473,6 +474,7 @@ def walk(compiled_models: list[CompiledModel]) -> Callable[..., Any]:
             tables.write_carried_out(connection, {})
             write_phone_numbers(connection, "FR")
             write_country_names(connection)
+            write_postal_places(connection)
             for stage in (STAGING, ACCOUNT, SEGMENT, AUDIENCE):
                 if STAGES.index(stage) > STAGES.index(until):
                     break

@@ -163,7 +163,7 @@ def privacy_job(settings: Settings) -> dg.JobDefinition:
 
     @dg.job(
         name="privacy",
-        description="Carries out the erasures that were asked for and the periods that are over, and looks for what is left.",
+        description="Erases who asked for it and whose period is over, and looks for what is left of them.",
     )
     def privacy_of_people() -> None:
         erase_people()

@@ -14,9 +14,11 @@ from dagster_project.assets.segment import drift_assets
 from dagster_project.assets.staging import dictionary_assets
 from dagster_project.domain import release
 from dagster_project.jobs import (
+    daily_privacy,
     failure_sensors,
     nightly_job,
     nightly_schedule,
+    privacy_job,
     rebuild_job,
     tidy_job,
     training_job,
@@ -45,8 +47,13 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
         ((build_id,),) = connection.execute("select build_id from landing.builds").fetchall()
         return release.building_directory(settings.home, build_id)
 
+    def reread_files(connection: duckdb.DuckDBPyConnection) -> None:
+        activation.reread(connection, building(connection) / "audiences")
+        activation.reread_removals(connection, building(connection) / "removals")
+
     nightly = nightly_job()
     tidy = tidy_job(settings)
+    privacy = privacy_job(settings)
     return dg.Definitions(
         assets=[
             landing_assets(settings, warehouse, manifest),
@@ -71,7 +78,7 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
                 activation.suite,
                 warehouse,
                 previous=previous,
-                prepare=lambda connection: activation.reread(connection, building(connection) / "audiences"),
+                prepare=reread_files,
             ),
             gate_check(
                 release_suite.suite,
@@ -80,8 +87,8 @@ def build_defs(settings: Settings, warehouse: Warehouse | None = None) -> dg.Def
                 prepare=lambda connection: release_suite.reread(connection, building(connection)),
             ),
         ],
-        jobs=[nightly, rebuild_job(), tidy, training_job(settings)],
-        schedules=[nightly_schedule(settings, nightly), *weekly_tidy(tidy)],
+        jobs=[nightly, rebuild_job(), tidy, privacy, training_job(settings)],
+        schedules=[nightly_schedule(settings, nightly), *weekly_tidy(tidy), daily_privacy(privacy)],
         sensors=failure_sensors(settings),
         executor=dg.in_process_executor,
     )

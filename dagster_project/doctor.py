@@ -29,6 +29,7 @@ from dagster_project.domain.landing.intake import is_raw_damaged, looks_like_par
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
+from dagster_project.privacy import TOMBSTONES, has_left_over, is_unfinished, requests
 from dagster_project.run_lock import is_locked
 from dagster_project.settings import Settings, find_doubtful_settings
 
@@ -66,6 +67,7 @@ def examine(settings: Settings, *, now: datetime, is_full: bool = False) -> list
         ("landing", lambda: _landing(settings, now)),
         ("warehouse", lambda: _warehouse(settings, is_busy, is_full)),
         ("identity", lambda: _identity(settings, is_busy, is_full)),
+        ("privacy", lambda: _privacy(settings, now, is_busy)),
         ("dagster", lambda: _dagster(settings)),
     ]
     findings = []
@@ -77,6 +79,44 @@ def examine(settings: Settings, *, now: datetime, is_full: bool = False) -> list
                 continue  # the run moved it while it was looked at
             findings.append(Finding("wrong", subject, f"It cannot be looked at: {error}."))
     return findings
+
+
+def _privacy(settings: Settings, now: datetime, is_busy: bool) -> Iterator[Finding]:
+    """An erasure that was cut off, what one left, the key without which tombstones say nothing, and deadlines."""
+    if is_unfinished(settings) and not is_busy:
+        yield Finding("wrong", "privacy", "An erasure was cut off: «cocanal privacy erase» takes it up where it was.")
+    if has_left_over(settings):
+        yield Finding(
+            "wrong",
+            "privacy",
+            "An erasure found something of a person afterwards: the receipts in privacy/receipts say where. Look at "
+            "it, then «cocanal privacy erase».",
+        )
+    if (settings.privacy / TOMBSTONES).is_file() and not (settings.privacy / "key").is_file():
+        yield Finding(
+            "wrong",
+            "privacy",
+            f"The key {settings.privacy / 'key'} is gone: erased people come back with the next delivery of an old "
+            "file. Put it back from the backup.",
+        )
+    if release.current_release(settings.home) is None:
+        return
+    try:
+        with duckdb.connect() as connection:
+            found = requests(connection, settings)
+    except duckdb.Error:
+        return  # a release of before there were deadlines
+    waiting = [each for each in found if each.state in ("open", "overdue", "to be confirmed")]
+    today = now.date()
+    late = [each for each in waiting if each.due_on < today]
+    if late:
+        yield Finding(
+            "note",
+            "privacy",
+            f"{len(late)} of {len(waiting)} open requests of people are overdue: «cocanal privacy list» names them.",
+        )
+    elif waiting:
+        yield Finding("ok", "privacy", f"{len(waiting)} requests of people are open, none overdue.")
 
 
 def is_well(findings: list[Finding]) -> bool:

@@ -9,10 +9,13 @@ import requests
 from pydantic import Field
 from tenacity import retry, stop_after_attempt, wait_exponential
 
+from dagster_project import privacy
 from dagster_project.assets.landing import SCHEDULED_TAG
+from dagster_project.domain.privacy.receipt import in_words
 from dagster_project.settings import Settings
 from dagster_project.stages import LANDING
 from dagster_project.tidy import say, tidy
+from dagster_project.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -120,6 +123,63 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
         remove_what_is_old()
 
     return tidy_home
+
+
+class PrivacyConfig(dg.Config):
+    """What a person may ask of one erasure."""
+
+    retention: bool = Field(True, description="Also erase accounts whose period of inactivity is over.")
+    confirm: list[str] = Field([], description="Requests that mean every account which holds their e-mail or phone.")
+
+
+def privacy_job(settings: Settings) -> dg.JobDefinition:
+    """What «cocanal privacy erase --retention» does; the next night publishes a release without these people."""
+
+    @dg.op
+    def erase_people(context: dg.OpExecutionContext, config: PrivacyConfig) -> None:
+        receipts = privacy.erase(
+            settings,
+            Warehouse(settings),
+            datetime.now(UTC),
+            with_retention=config.retention,
+            confirmed=config.confirm,
+            announce=context.log.info,
+        )
+        for receipt in receipts:
+            for sentence in in_words(receipt):
+                context.log.info(sentence)
+        context.add_output_metadata(
+            {
+                "requests": len(receipts),
+                "accounts": sum(receipt.account_count for receipt in receipts),
+                "finds afterwards": sum(len(receipt.found) for receipt in receipts[:1]),
+                "files looked through": receipts[0].searched_file_count if receipts else 0,
+            }
+        )
+        if any(receipt.found for receipt in receipts):
+            raise dg.Failure(
+                "Something of an erased person was still found: the receipts in privacy/receipts say where."
+            )
+
+    @dg.job(
+        name="privacy",
+        description="Erases who asked for it and whose period is over, and looks for what is left of them.",
+    )
+    def privacy_of_people() -> None:
+        erase_people()
+
+    return privacy_of_people
+
+
+def daily_privacy(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """The privacy job every day, before the night that publishes; off until somebody switches it on."""
+    return dg.ScheduleDefinition(
+        name="every_day",
+        job=job,
+        cron_schedule="0 1 * * *",
+        execution_timezone="Europe/Paris",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
 
 
 class TrainingConfig(dg.Config):

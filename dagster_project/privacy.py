@@ -80,6 +80,11 @@ def is_unfinished(settings: Settings) -> bool:
     return (settings.privacy / _WORK / _SUBJECTS).is_file()
 
 
+def has_left_over(settings: Settings) -> bool:
+    """Whether the search after an erasure found something, which the next erasure begins with."""
+    return (settings.privacy / _WORK / _LEFT_OVER).is_file()
+
+
 def refuse_while_unfinished(settings: Settings) -> None:
     """Raises ErasureUnfinished where an erasure was cut off: a night would build on what half of it left."""
     if is_unfinished(settings):
@@ -108,20 +113,22 @@ class Request:
     state: str
 
 
-def requests(settings: Settings) -> list[Request]:
-    """Every request that the current release knows of, the most urgent first. Raises ReleaseError without a release."""
+def requests(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[Request]:
+    """Every request that the current release knows of, the most urgent first; any connection will do.
+
+    Raises ReleaseError without a release.
+    """
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so no request is known: run «cocanal run» first.")
-    with Warehouse(settings).scratch() as connection:
-        connection.execute(_attached(current.directory))
-        rows = connection.execute(
-            """
-            select request_id, kind, received_on, due_on, days_left, state
-            from released.account.request_deadlines
-            order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
-            """
-        ).fetchall()
+    connection.execute(_attached(current.directory))
+    rows = connection.execute(
+        """
+        select request_id, kind, received_on, due_on, days_left, state
+        from released.account.request_deadlines
+        order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
+        """
+    ).fetchall()
     return [Request(*row) for row in rows]
 
 

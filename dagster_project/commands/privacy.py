@@ -41,10 +41,12 @@ def list_requests(home: Home = None) -> None:
     Exit codes: 0 nothing is overdue, 3 something is, 2 wrong use or configuration.
     """
     from dagster_project.privacy import requests
+    from dagster_project.warehouse import Warehouse
 
     with told_in_sentences():
         settings = settings_of(home)
-        found = requests(settings)
+        with Warehouse(settings).scratch() as connection:
+            found = requests(connection, settings)
         if not found:
             console.print("No request was ever received.")
             return

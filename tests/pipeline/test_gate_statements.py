@@ -132,6 +132,9 @@ CORRUPTIONS = {
     "activation.cells_are_well_formed": "update activation.reread_files set malformed_count = 1",
     "activation.hashed_files_hold_no_plain_contact": "update activation.reread_files set plain_contact_count = 1",
     "activation.every_line_has_an_identifier": "update activation.reread_files set empty_row_count = 1",
+    "activation.what_is_to_be_forgotten_is_told_by_hashes_alone": """
+        insert into activation.reread_removals values ('email_tool.csv', 1, true)
+        """,
     "activation.no_cell_is_a_formula": "update activation.reread_files set formula_count = 1",
     "release.every_file_is_as_written": "update release.reread set is_kept = false where kind = 'file'",
     "release.every_table_has_its_rows": "update release.reread set is_kept = false where kind = 'table'",

@@ -80,6 +80,8 @@ def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
     ]
     values += [("record", f"{feed}|{record}") for feed, record in subject.records]
     values += [("spared", f"{feed}|{record}") for feed, record in subject.spared]
+    if subject.because == "erasure":
+        values.append(("record", f"privacy_requests|{subject.request_id}"))  # whatever identifier it names
     told = {(type_, key.hash(type_, value)) for type_, value in values}
     return [Tombstone(type_, keyed, subject.until_at, subject.because) for type_, keyed in sorted(told)]
 

@@ -26,9 +26,11 @@ from dagster_project.domain.landing.deliveries import (
     read_released,
 )
 from dagster_project.domain.landing.intake import is_raw_damaged, looks_like_parquet
+from dagster_project.domain.privacy.tombstones import say_lost_key
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.instance import find_storage_damage, schedules_that_are_on
 from dagster_project.mishaps import find_lack_of_space, free_bytes
+from dagster_project.privacy import TOMBSTONES, is_unfinished
 from dagster_project.run_lock import is_locked
 from dagster_project.settings import Settings, find_doubtful_settings
 
@@ -64,6 +66,7 @@ def examine(settings: Settings, *, now: datetime, is_full: bool = False) -> list
         ("releases", lambda: _releases(settings, now, is_full)),
         ("raw", lambda: _raw(settings, is_full)),
         ("landing", lambda: _landing(settings, now)),
+        ("privacy", lambda: _privacy(settings, is_busy)),
         ("warehouse", lambda: _warehouse(settings, is_busy, is_full)),
         ("identity", lambda: _identity(settings, is_busy, is_full)),
         ("dagster", lambda: _dagster(settings)),
@@ -355,6 +358,19 @@ def _landing(settings: Settings, now: datetime) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "landing", f"Every one of {len(found)} files is in the current release.")
+
+
+def _privacy(settings: Settings, is_busy: bool) -> Iterator[Finding]:
+    if is_unfinished(settings) and not is_busy:
+        yield Finding(
+            "wrong",
+            "privacy",
+            "An erasure was cut off, and no night runs until it is taken up again: «cocanal privacy erase».",
+        )
+    elif (settings.privacy / TOMBSTONES).is_file() and not (settings.privacy / "key").is_file():
+        yield Finding("wrong", "privacy", say_lost_key(settings.privacy))
+    else:
+        yield Finding("ok", "privacy", "No erasure was cut off.")
 
 
 def _warehouse(settings: Settings, is_busy: bool, is_full: bool) -> Iterator[Finding]:

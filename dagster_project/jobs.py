@@ -10,9 +10,11 @@ from pydantic import Field
 from tenacity import retry, stop_after_attempt, wait_exponential
 
 from dagster_project.assets.landing import SCHEDULED_TAG
+from dagster_project.run_lock import HomeIsBusy, hold_run_lock
 from dagster_project.settings import Settings
 from dagster_project.stages import LANDING
 from dagster_project.tidy import say, tidy
+from dagster_project.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -164,6 +166,50 @@ def training_job(settings: Settings) -> dg.JobDefinition:
         train_identity_model()
 
     return identity_training
+
+
+def privacy_job(settings: Settings) -> dg.JobDefinition:
+    """What «cocanal privacy erase --retention» does: every open erasure, and the accounts whose period is over."""
+
+    @dg.op
+    def erase_people(context: dg.OpExecutionContext) -> None:
+        from dagster_project.domain.privacy.receipt import in_words
+        from dagster_project.domain.privacy.tombstones import KeyLost
+        from dagster_project.domain.release import ReleaseError
+        from dagster_project.privacy import erase
+
+        try:
+            hold_run_lock(settings.lock, settings.wait_minutes * 60)
+            receipts = erase(
+                settings, Warehouse(settings), datetime.now(UTC), with_retention=True, announce=context.log.info
+            )
+        except (HomeIsBusy, KeyLost, ReleaseError) as error:
+            raise dg.Failure(str(error)) from error
+        for receipt in receipts:
+            for sentence in in_words(receipt):
+                context.log.info(sentence)
+        context.add_output_metadata(
+            {
+                "receipts": len(receipts),
+                "accounts": sum(receipt.account_count for receipt in receipts),
+                "places where something is left": sum(len(receipt.found) for receipt in receipts),
+            }
+        )
+        if any(receipt.found for receipt in receipts):
+            raise dg.Failure(
+                "Something of the erased is left in the home: their receipts say where («cocanal privacy receipt»). "
+                "The next run of this job begins with them."
+            )
+
+    @dg.job(
+        name="privacy",
+        description="Erases everybody who asked for it, and accounts kept for their period, from every file of the "
+        "home. The next night publishes without them.",
+    )
+    def privacy() -> None:
+        erase_people()
+
+    return privacy
 
 
 def weekly_tidy(job: dg.JobDefinition) -> Iterator[dg.ScheduleDefinition]:

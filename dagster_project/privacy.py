@@ -102,7 +102,7 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
     which every night respects), ``nobody`` (no account that it could be about) or ``to be confirmed`` (several accounts
-    hold its e-mail or phone, who may be several people).
+    hold its e-mail or phone, who may be several people). ``days_left`` counts from the as-of date of the release.
     """
 
     request_id: str
@@ -110,25 +110,44 @@ class Request:
     received_on: date
     due_on: date
     days_left: int
+    account_count: int
     state: str
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody still has to do something."""
+        return self.state in ("open", "overdue", "to be confirmed")
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.is_waiting and self.days_left < 0
 
 
 def requests(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[Request]:
     """Every request that the current release knows of, the most urgent first; any connection will do.
 
-    Raises ReleaseError without a release.
+    What was carried out since the release counts as that. Raises ReleaseError without a release, or where it was made
+    by a version that knew no deadlines.
     """
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so no request is known: run «cocanal run» first.")
     connection.execute(_attached(current.directory))
-    rows = connection.execute(
-        """
-        select request_id, kind, received_on, due_on, days_left, state
-        from released.account.request_deadlines
-        order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
-        """
-    ).fetchall()
+    try:
+        rows = connection.execute(
+            """
+            select
+                request_id, kind, received_on, due_on, days_left, account_count,
+                if(request_id in (select unnest($1::varchar[])), 'carried out', state) as state
+            from released.account.request_deadlines
+            order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
+            """,
+            [list(read_carried_out(settings))],
+        ).fetchall()
+    except duckdb.CatalogException:
+        raise release.ReleaseError(
+            f"The release {current.release_id} was made by a version that knew no deadlines: run «cocanal run» first."
+        ) from None
     return [Request(*row) for row in rows]
 
 

@@ -1,7 +1,7 @@
 """What a person wrote is where it is needed, is marked there as personal, and is nowhere else.
 
-One shopper is delivered whose every value can be recognised, in good rows and in bad ones. After the night every file of
-the home is looked into, byte by byte and cell by cell, and so is what the commands printed.
+One shopper is delivered whose every value can be recognised, in good rows and in bad ones. After the night every file
+of the home is looked into, byte by byte and cell by cell, and so is what the commands printed.
 """
 
 import hashlib
@@ -182,9 +182,8 @@ def _words_by_column(database: Path, words: Sequence[str]) -> dict[tuple[str, st
         connection.execute(f"attach '{database}' as looked_at (read_only)")
         for schema, table, column in list(_columns(connection)):
             tests = ", ".join(f"count(*) filter (contains(told, '{word}')) as w{n}" for n, word in enumerate(words))
-            counts = connection.execute(
-                f'select {tests} from (select lower(cast("{column}" as varchar)) as told from looked_at."{schema}"."{table}")'
-            ).fetchone()
+            cells = f'select lower(cast("{column}" as varchar)) as told from looked_at."{schema}"."{table}"'
+            counts = connection.execute(f"select {tests} from ({cells})").fetchone()
             assert counts is not None
             held = [word for word, count in zip(words, counts, strict=True) if count]
             if held:
@@ -201,6 +200,8 @@ def test_a_column_that_names_or_reaches_a_person_is_marked_as_personal(planted: 
         for column in table["columns"]
         if ((column.get("config") or {}).get("meta") or {}).get("personal")
     } | {("landing", feed.name, column.name) for feed in feeds().values() for column in feed.columns if column.personal}
+    # A line that could not be read, as it came: landing.rejected_rows is made of it.
+    marked |= {("landing", feed, "_text") for feed in feeds()}
     held: dict[tuple[str, str, str], list[str]] = {}
     for database in (planted.home / "warehouse.duckdb", planted.home / "releases/current" / DATABASES["restricted"]):
         held |= _words_by_column(database, NAMES_THE_PERSON)
@@ -216,10 +217,11 @@ def test_what_a_person_wrote_is_in_no_table_for_analysts(planted: PlantedNight) 
 
 
 def test_what_a_person_wrote_is_in_no_log_no_page_and_no_metadata(planted: PlantedNight) -> None:
-    """Dagster's events and runs, dbt's artifacts, the report, the manifest, the registers, receipts: every other file."""
+    """Dagster's events and runs, dbt's artifacts, the report, the manifest, the registers: every other file."""
     may = {path for pattern in MAY_HOLD for path in planted.home.glob(pattern)}
     may |= set(planted.home.glob(f"releases/*/{DATABASES['restricted']}"))
-    others = [path for path in planted.home.rglob("*") if path.is_file() and path not in may and path.name != "run.lock"]
+    files = [path for path in planted.home.rglob("*") if path.is_file() and path.name != "run.lock"]
+    others = [path for path in files if path not in may]
     assert {"dagster", "dbt", "releases"} <= {path.relative_to(planted.home).parts[0] for path in others}
     leaks = {
         path.relative_to(planted.home).as_posix(): words

@@ -124,7 +124,7 @@ def suite() -> Suite:
                 from account.request_deadlines
                 where days_left <= 7 and state in ('open', 'overdue', 'to be confirmed')
                 """,
-                "People wait for the answer to a request, and the law gives it a month: cocanal privacy list says which, "
+                "People wait for the answer to a request, and the law gives a month: cocanal privacy list says which, "
                 "docs/privacy.md how each is carried out.",
                 most=0,
                 severity="warn",

@@ -99,8 +99,8 @@ _TABLES = (
     _Table(
         "What you agreed to",
         "account.consents",
-        "By purpose and channel, for all your identifiers together. Nothing said counts as no. The proof of each is below, "
-        "under consents as delivered.",
+        "By purpose and channel, for all your identifiers together. Nothing said counts as no. The proof of each is "
+        "below, under consents as delivered.",
         {"purpose": "what for", "channel": "channel", "status": "you said", "occurred_at": "on"},
     ),
     _Table(
@@ -215,9 +215,7 @@ _OF_PURCHASES = (
 # Codes in the words of somebody who does not know ours. What is not here is shown as it is, without underscores.
 _WORDS: Mapping[str, str] = {
     **{feed: words[0] for feed, words in FEED_WORDS.items()},
-    **RULE_WORDS,
     **HOUSEHOLD_WORDS,
-    "order_link": "by the order that it belongs to",
     "prospecting": "being told of offers",
     "profiling": "being sorted by what you buy",
     "open_tracking": "seeing whether you open messages",
@@ -249,6 +247,12 @@ _WORDS: Mapping[str, str] = {
     "review_overdue": "nobody looked the audience over in time",
     "out_of_stock": "the product cannot be had",
 }
+
+_RULES: Mapping[str, str] = {**RULE_WORDS, "order_link": "by the order that it belongs to"}
+# The columns of the release whose values are codes.
+_CODES = frozenset(
+    ("feed", "reason", "purpose", "channel", "status", "scheme", "segment", "arm", "kind", "identifier_type", "event")
+) | {"audience", "destination"}
 
 Rows = list[dict[str, Any]]
 
@@ -431,8 +435,9 @@ def as_page(gathered: Mapping[str, Any], *, made_at: datetime, as_of: date, curr
         if column == "transaction_id":
             feed, _, record = text.partition(":")
             return f"{_WORDS.get(feed, feed.replace('_', ' '))} {record}"
-        is_code = column in _CODES
-        return (_WORDS.get(text) or text.replace("_", " ")) if is_code else text
+        if column == "rule":
+            return _RULES.get(text, text)
+        return _WORDS.get(text, text.replace("_", " ")) if column in _CODES else text
 
     environment.filters["told"] = told
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
@@ -442,12 +447,6 @@ def as_page(gathered: Mapping[str, Any], *, made_at: datetime, as_of: date, curr
         made_at=made_at,
         as_of=as_of,
     )
-
-
-# The columns of the release whose values are codes.
-_CODES = frozenset(
-    ("feed", "rule", "reason", "purpose", "channel", "status", "scheme", "segment", "arm", "kind", "identifier_type")
-) | {"event"}
 
 
 def _golden(gathered: Mapping[str, Any]) -> Rows:

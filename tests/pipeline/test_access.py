@@ -61,7 +61,7 @@ def test_an_access_holds_all_of_the_person_and_nothing_of_anybody_else(
             compact = small.replace(" ", "")
             for word in own:
                 assert word in small or "0" + word[3:] in compact, path
-            assert not [word for word in others if word in small or "0" + word[3:] in compact and word[0] == "+"]
+            assert not [word for word in others if word in small or ("0" + word[3:] in compact and word[0] == "+")]
             assert numbers.isdisjoint(re.findall(r"\w+", text)), path
             assert {record for _, record in records} <= set(re.findall(r"[\w|]+", text)), path
             assert path.stat().st_mode & 0o777 == 0o600

@@ -290,6 +290,30 @@ def test_returns_that_nobody_refunded_are_told_with_their_amount(good_night: duc
         good_night.execute("rollback")
 
 
+def test_requests_of_people_that_wait_are_told_a_week_before_their_day(good_night: duckdb.DuckDBPyConnection) -> None:
+    def told() -> list[tuple[str, ...]]:
+        judgements = judge(good_night, account.suite(), {})
+        return [j.failed_scopes for j in judgements if j.statement.name == "requests_are_answered_in_time"]
+
+    good_night.execute("begin transaction")
+    try:
+        good_night.execute("delete from account.request_deadlines")
+        assert told() == [()]
+        good_night.execute(
+            """
+            insert into account.request_deadlines by name
+            from (
+                values
+                    ('DUE', 7, 'open'), ('LATER', 8, 'open'), ('LATE', -1, 'overdue'), ('WHO', -9, 'to be confirmed'),
+                    ('DONE', -9, 'carried out'), ('OBJECTED', -9, 'respected'), ('NOBODY', -9, 'nobody')
+            ) as told (request_id, days_left, state)
+            """
+        )
+        assert told() == [("1 due within a week, 2 overdue",)]
+    finally:
+        good_night.execute("rollback")
+
+
 def warned_of(connection: duckdb.DuckDBPyConnection) -> set[str]:
     judgements = judge(connection, suites()["identity"], {})
     warns = {judgement.statement.name for judgement in judgements if judgement.statement.severity == "warn"}

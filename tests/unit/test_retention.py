@@ -146,7 +146,9 @@ def home(tmp_path: Path) -> Path:
     for name, days in {
         "explain/A1.html": 40,
         "identity/review_20200601T000000Z.csv": 40,
+        "privacy/access/Q1.html": 40,
         "quarantine/shop_orders.csv": 2,
+        "privacy/receipts/Q2.json": 400,
         "explain/access.log": 400,
         "identity/model.json": 400,
         ".diff-abc/warehouse.duckdb": 3,
@@ -167,14 +169,16 @@ def test_pages_with_personal_data_and_left_overs_go_and_the_access_log_stays(hom
     assert {each.name for each in removed} == {
         "explain/A1.html",
         "identity/review_20200601T000000Z.csv",
+        "privacy/access/Q1.html",
         ".diff-abc",
         "raw/web_events/abc.damaged",
     }
     assert not (home / "raw" / "web_events" / "abc.damaged").exists()
     assert (home / "explain" / "access.log").exists()
+    assert (home / "privacy" / "receipts" / "Q2.json").exists()
     assert (home / "identity" / "model.json").exists()
     assert (home / "quarantine" / "shop_orders.csv").exists()
-    assert any(sentence.startswith("2 pages") for sentence in say(removed))
+    assert any(sentence.startswith("3 pages") for sentence in say(removed))
 
 
 def test_what_a_delivery_replaced_goes_with_its_period_too(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Night:
 # Errors whose message is a sentence for people already, with dates and paths in it: nothing behind them says more.
 _SENTENCES: dict[str, Outcome] = {
     "ErasureUnfinished": "unusable",
+    "KeyLost": "unusable",
     "HomeIsBusy": "failed",
     "HomeIsUnusable": "failed",
     "ImplausibleDay": "unusable",

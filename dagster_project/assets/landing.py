@@ -13,7 +13,7 @@ from dagster_project.assets.specs import Stopwatch, source_specs
 from dagster_project.domain import release
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.fingerprint import file_stamp, fingerprint
-from dagster_project.domain.landing.deliveries import add_to_released, believable_newest_date, read_released
+from dagster_project.domain.landing.deliveries import ERASURES, add_to_released, believable_newest_date, read_released
 from dagster_project.domain.landing.intake import Intake, forget_damaged, take_in
 from dagster_project.domain.landing.tables import (
     create_views,
@@ -23,7 +23,6 @@ from dagster_project.domain.landing.tables import (
     write_last_audiences,
     write_rejected_rows,
 )
-from dagster_project.domain.privacy.raw_erasure import ERASURES
 from dagster_project.domain.retention import is_kept, read_removals
 from dagster_project.mishaps import find_lack_of_space
 from dagster_project.privacy import CARRIED_OUT, erase_again, read_carried_out, refuse_while_unfinished

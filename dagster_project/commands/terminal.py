@@ -37,6 +37,7 @@ def told_in_sentences() -> Iterator[None]:
     import duckdb
 
     from dagster_project.domain.landing.deliveries import RawDamaged
+    from dagster_project.domain.privacy.tombstones import KeyLost
     from dagster_project.domain.release import ReleaseError
     from dagster_project.mishaps import masked
     from dagster_project.run_lock import HomeIsBusy, HomeIsUnusable
@@ -44,7 +45,7 @@ def told_in_sentences() -> Iterator[None]:
 
     try:
         yield
-    except (SettingsError, ReleaseError) as error:
+    except (SettingsError, ReleaseError, KeyLost) as error:
         complaints.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(WRONG_USE) from None
     except (HomeIsBusy, HomeIsUnusable, RawDamaged, TransformError) as error:

@@ -57,19 +57,21 @@ def _distinct_phones() -> str:
     return " union ".join(parts)
 
 
-def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> int:
-    """Write ``staging.phone_numbers``: one row per distinct number as delivered; returns how many there are.
-
-    A number without an international prefix is read as one of ``country``. Cost grows with the distinct values; the
-    library (some 50 µs a number) sees only those that the pattern does not settle.
+def write_standard_phones(
+    connection: duckdb.DuckDBPyConnection, given: str, table: str, country: str, *, is_temporary: bool = False
+) -> None:
+    """Write ``table`` (delivered_value, e164, is_mobile): one row per distinct value of the query ``given``, whose one
+    column is ``value``. Cost grows with the distinct values; the library (some 50 µs a number) sees only those that the
+    pattern does not settle.
     """
+    kind = "temp table" if is_temporary else "table"
     is_french = f"regexp_full_match(national, '{_french_pattern()}')" if country == "FR" else "false"
     connection.execute(
         f"""
-        create or replace table staging.phone_numbers as
-        with given as ({_distinct_phones()}),
+        create or replace {kind} {table} as
+        with given as ({given}),
         stripped as (
-            select value, regexp_replace(value, '{_SEPARATORS}', '', 'g') as digits
+            select distinct value, regexp_replace(value, '{_SEPARATORS}', '', 'g') as digits
             from given
             where value is not null
         ),
@@ -87,7 +89,7 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
     values = [
         value
         for (value,) in connection.execute(
-            "select distinct delivered_value from staging.phone_numbers where e164 is null order by 1"
+            f"select distinct delivered_value from {table} where e164 is null order by 1"
         ).fetchall()
     ]
     parsed = pa.table(  # noqa: F841 - read by the SQL below
@@ -97,11 +99,11 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
         }
     )
     connection.execute(
-        """
-        create or replace table staging.phone_numbers as
+        f"""
+        create or replace {kind} {table} as
         with numbers as (
             select delivered_value, coalesce(phone_numbers.e164, parsed.e164) as e164
-            from staging.phone_numbers as phone_numbers
+            from {table} as phone_numbers
             left join parsed on parsed.value = phone_numbers.delivered_value
         )
         select delivered_value, e164, coalesce(regexp_matches(e164, '^\\+33[67]'), false) as is_mobile
@@ -109,5 +111,13 @@ def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> 
         order by delivered_value
         """
     )
+
+
+def write_phone_numbers(connection: duckdb.DuckDBPyConnection, country: str) -> int:
+    """Write ``staging.phone_numbers``: one row per distinct number as delivered; returns how many there are.
+
+    A number without an international prefix is read as one of ``country``.
+    """
+    write_standard_phones(connection, _distinct_phones(), "staging.phone_numbers", country)
     ((count,),) = connection.execute("select count(*) from staging.phone_numbers").fetchall()
     return count

@@ -7,6 +7,7 @@ same way, for releases go: they are pruned, rolled back, and may be lost. Not fo
 ``reader``.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from dagster_project.domain.contract import feeds
 
+ERASURES = "erasures.jsonl"
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -150,9 +152,27 @@ class ImplausibleDay(Exception):
     """The newest day of delivery lies far from all others; the message says what to do."""
 
 
+def read_erasures(raw: Path) -> set[tuple[str, str]]:
+    """Feed and hash of every raw file that an erasure ever changed. A line that was cut off is passed over: its file
+    was not changed yet.
+    """
+    path = raw / ERASURES
+    found = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            found.add((entry["feed"], entry["sha256"]))
+    return found
+
+
 def _days(landing: Path, register: Path) -> set[date]:
     days = {delivery.delivered_on for delivery in find(landing)[0]}
-    return days or {delivery.delivered_on for delivery in read_register(register).values()}
+    if not days:
+        return {delivery.delivered_on for delivery in read_register(register).values()}
+    # What an erasure took out of landing was delivered all the same: the as-of date does not go back for it.
+    if erased := read_erasures(register.parent):
+        days |= {each.delivered_on for each in read_register(register).values() if (each.feed, each.sha256) in erased}
+    return days
 
 
 def newest_date(landing: Path, register: Path) -> date | None:

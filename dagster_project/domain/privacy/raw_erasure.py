@@ -12,7 +12,7 @@ removing those that raw holds now: ``erase_landed``.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,14 @@ import duckdb
 import pyarrow as pa
 
 from dagster_project.domain.contract import Column, Feed, feeds
-from dagster_project.domain.landing.deliveries import Delivery, sync_folder
+from dagster_project.domain.landing.deliveries import (
+    ERASURES,
+    Delivery,
+    find,
+    is_unchanged,
+    read_erasures,
+    sync_folder,
+)
 from dagster_project.domain.phones import standardise
 from dagster_project.domain.privacy.subject import Subject
 from dagster_project.domain.privacy.tombstones import (
@@ -34,7 +41,6 @@ from dagster_project.domain.privacy.tombstones import (
 )
 from dagster_project.domain.sql_literal import literal
 
-ERASURES = "erasures.jsonl"
 MARK = "erased"
 
 # When what a row tells of happened. A feed that is not named holds nothing about a person.
@@ -67,6 +73,7 @@ _RECORDS = {
     "shop_orders": "order_id",
     "pos_tickets": "ticket_id",
     "shop_refunds": "refund_id",
+    "privacy_requests": "request_id",
 }
 
 
@@ -96,9 +103,16 @@ class Eraser:
         """Whether anybody was ever erased here: else files are left alone."""
         return bool(self._tombstones)
 
-    def erase_in(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> tuple[int, int]:
+    def erase_in(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        feed: Feed,
+        path: Path,
+        before: Callable[[int, int], None] = lambda removed, blanked: None,
+    ) -> tuple[int, int]:
         """Rows that were emptied and rows that were blanked in one raw file, which is written anew where there are any.
 
+        ``before`` is told of them when all is written but not in its place: what it notes survives a kill in between.
         Cost grows with the distinct values of the file's identifiers.
         """
         if not self.has_work or feed.name not in _MOMENTS:
@@ -134,6 +148,7 @@ class Eraser:
             beside.chmod(0o600)
             with beside.open("rb") as written:
                 os.fsync(written.fileno())
+            before(removed, blanked)
             beside.replace(path)
         return removed, blanked
 
@@ -212,7 +227,7 @@ class Eraser:
                     rows.line, {moment} as told_at, {updated} as told_updated_at, unnest([{listed}]) as key
                 from read_parquet({literal(path)}) as rows
                 {forms}
-                where rows._rule is null
+                where rows._rule is null and not {_is_done(feed)}
                 union all
                 select line, null, null, unnest([{in_text}])
                 from (select line, unnest({words}) as word from read_parquet({literal(path)}) where _text is not null)
@@ -286,6 +301,17 @@ class Eraser:
         }
         branches = " ".join(f"when '{type_}' then {self._key.sql(type_, value)}" for type_, value in standard.items())
         return f"'{ERASED}' || case told.key_type {branches} end"
+
+
+def _is_done(feed: Feed) -> str:
+    """SQL: whether a row that is kept has lost already what says whose it is."""
+    if feed.name == "privacy_requests":
+        return f"coalesce(rows.key_value like '{ERASED}%', false)"
+    if feed.name in _WITH_AMOUNTS:
+        return (
+            f"coalesce({', '.join(f'rows.{column.name}' for column in feed.columns if _is_personal(column))}) is null"
+        )
+    return "false"
 
 
 def _keeps_rows(feed: Feed) -> bool:
@@ -370,6 +396,7 @@ def _plain(subject: Subject) -> Iterable[str]:
     yield from (spelling.lower().strip() for spelling in subject.spellings)
     yield from subject.customer_ids | subject.card_ids | subject.payment_tokens
     yield from (record for _, record in subject.records | subject.spared)
+    yield subject.request_id
 
 
 def erase_in_raw(
@@ -390,11 +417,14 @@ def erase_in_raw(
     for left_over in raw.glob("*/.*.erasing"):
         left_over.unlink()
     for feed, sha256 in find_raw_files(connection, raw, subjects):
-        removed, blanked = eraser.erase_in(connection, feeds()[feed], raw / feed / f"{sha256}.parquet")
-        if removed or blanked:
-            sync_folder(raw / feed)
+
+        def note(removed: int, blanked: int, feed: str = feed, sha256: str = sha256) -> None:
             done.append(ErasedFile(feed, sha256, removed, blanked))
             write_down(raw, [done[-1]], at=at, request_hashes=request_hashes)
+
+        removed, blanked = eraser.erase_in(connection, feeds()[feed], raw / feed / f"{sha256}.parquet", note)
+        if removed or blanked:
+            sync_folder(raw / feed)
     return done
 
 
@@ -418,13 +448,6 @@ def write_down(
         os.fsync(out.fileno())
 
 
-def read_erasures(raw: Path) -> set[tuple[str, str]]:
-    """Feed and hash of every raw file that an erasure ever changed."""
-    path = raw / ERASURES
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {(entry["feed"], entry["sha256"]) for entry in map(json.loads, lines)}
-
-
 def erase_landed(
     landing: Path,
     raw: Path,
@@ -432,14 +455,18 @@ def erase_landed(
     released: Collection[tuple[str, str]],
 ) -> tuple[list[str], list[str]]:
     """Remove every delivered file whose raw file was changed by an erasure: raw holds what is left of it, and it counts
-    on. Returns the paths under landing that went, and those that could not, for no release was made from them yet.
+    on. What was put there under the same name since, and not read yet, stays. Returns the paths
+    under landing that went, and those that could not, for no release was made from them yet.
     """
     changed = read_erasures(raw)
+    lying = {each.file: each for each in find(landing)[0]} if changed else {}
     gone, waiting = [], []
     for delivery in known:
         path = landing / delivery.file
-        if (delivery.feed, delivery.sha256) not in changed or not path.is_file():
+        is_there = delivery.file in lying and is_unchanged(lying[delivery.file], delivery)
+        if not is_there or (delivery.feed, delivery.sha256) not in changed:
             continue
+        del lying[delivery.file]
         if (delivery.file, delivery.sha256) in released:
             path.unlink()
             gone.append(delivery.file)

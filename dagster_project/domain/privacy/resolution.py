@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
-from dagster_project.domain.phones import standardise
+from dagster_project.domain.phones import standardise, write_standard_phones
 from dagster_project.domain.privacy.subject import Because, Subject
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
@@ -84,10 +84,10 @@ def resolve_subjects(
 
     Any connection will do; ``country`` is that of numbers without a prefix.
     A record of the accounts counts if it was given up to ``until_at``: what was given between the request and its being
-    carried out goes too. An identifier is the person's own
-    if no record of another account holds it, nor one that the person gave later; the numbers of the person's own web
-    accounts and cards are always theirs, and other records that name one are ``spared`` but for it. Cost grows with
-    the release and, for the spellings, with raw; not with the number of requests.
+    carried out goes too. An identifier, of whatever version of a record, is the person's own if no record of another
+    account holds it; the numbers of the person's own web accounts and cards are always theirs, and other records that
+    name one are ``spared`` but for it. What two people of one erasure share is both's. Cost grows with the release and
+    with raw; not with the number of requests.
     """
     asked = list(requests)
     if not asked:
@@ -98,6 +98,7 @@ def resolve_subjects(
     try:
         _write_requests(connection, asked)
         _write_held(connection, until_at)
+        _write_identifiers(connection, raw, country)
         _write_own(connection)
         _write_spellings(connection, raw, country)
         return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
@@ -148,9 +149,70 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
     )
 
 
-def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """``own`` and ``shared`` (request_id, type, value), and ``spared`` (request_id, feed, record_id)."""
+# feed: its key, and where it keeps the numbers that a person shows
+_SPEAKERS = {
+    "shop_customers": {"record": "customer_id", "customer_id": "customer_id", "card_id": "loyalty_card_id"},
+    "loyalty_members": {"record": "card_id", "card_id": "card_id"},
+    "shop_orders": {"record": "order_id", "customer_id": "customer_id", "payment_token": "payment_token"},
+    "pos_tickets": {"record": "ticket_id", "card_id": "loyalty_card_id", "payment_token": "payment_token"},
+}
+
+
+def _write_identifiers(connection: duckdb.DuckDBPyConnection, raw: Path, country: str) -> None:
+    """``identifiers`` (feed, record_id, type, value): what each record holds, and what its older versions in raw held,
+    as far as it is said of the people concerned: an e-mail given up last year stands in consents and messages still.
+
+    Reads the rows of people in all raw files, twice.
+    """
     connection.execute(f"create or replace temp table identifiers as {_IDENTIFIERS}")
+    present = {feed: raw / feed / "*.parquet" for feed in _SPEAKERS if any((raw / feed).glob("*.parquet"))}
+    if not present:
+        return
+    numbers = " union ".join(f"select phone as value from read_parquet({literal(path)})" for path in present.values())
+    write_standard_phones(connection, numbers, "standard_phones", country, is_temporary=True)
+
+    def said(feed: str, values: dict[str, str], where: str) -> str:
+        record = f"trim({_SPEAKERS[feed]['record']})"
+        return " union all ".join(
+            f"""
+            select '{feed}' as feed, {record} as record_id, '{type_}' as type, {value} as value
+            from read_parquet({literal(present[feed])})
+            left join standard_phones on delivered_value = phone
+            where
+                _rule is null and {value} is not null
+                and {where.format(record=record, feed=feed, value=value, type=type_)}
+            """
+            for type_, value in values.items()
+        )
+
+    def columns(feed: str) -> dict[str, str]:
+        held = {type_: f"nullif(trim({name}), '')" for type_, name in _SPEAKERS[feed].items() if type_ != "record"}
+        address = (
+            {"address": "nullif(trim(address_line1), '')"} if "address_line1" in feeds()[feed].column_names else {}
+        )
+        email = r"lower(regexp_replace(email, '\p{Cf}|^[\p{Z}\s]+|[\p{Z}\s]+$', '', 'g'))"
+        return {"email": email, "phone": "e164"} | held | address
+
+    # Twice: what their own records ever said, then who else ever said just that.
+    for where in (
+        "{record} in (select record_id from own_records where feed = '{feed}')",
+        "{value} in (select value from their_values where type = '{type}')",
+    ):
+        connection.execute(
+            """
+            create or replace temp table their_values as
+            select distinct type, value from identifiers join own_records using (feed, record_id)
+            """
+        )
+        everything = " union all ".join(said(feed, columns(feed), where) for feed in present)
+        connection.execute(f"create or replace temp table heard as select distinct * from ({everything})")
+        connection.execute(
+            "insert into identifiers select * from heard anti join identifiers using (feed, record_id, type, value)"
+        )
+
+
+def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
+    """``judged`` (request_id, type, value, is_shared), and ``spared`` (request_id, feed, record_id)."""
     connection.execute(
         """
         create or replace temp table numbers as
@@ -174,10 +236,10 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
             from theirs
             join identifiers on theirs.type = identifiers.type and theirs.value = identifiers.value
             join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
-            left join own_records
-                on own_records.request_id = theirs.request_id
-                and own_records.feed = identifiers.feed and own_records.record_id = identifiers.record_id
-            where own_records.record_id is null and held.account_id is not null
+            -- What two people of one erasure share is nobody's afterwards.
+            left join (select distinct feed, record_id from own_records) as erased
+                on erased.feed = identifiers.feed and erased.record_id = identifiers.record_id
+            where erased.record_id is null and held.account_id is not null
         )
         select theirs.*, others.request_id is not null and numbers.request_id is null as is_shared
         from theirs

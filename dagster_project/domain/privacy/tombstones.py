@@ -55,9 +55,23 @@ class Key:
         return f"sha256('{self.outer}|' || sha256('{self.inner}|{type_}|' || {value}))"
 
 
+class KeyLost(Exception):
+    """Tombstones are there, but not the key that they were made with; the message says what to do."""
+
+
+def say_lost_key(folder: Path) -> str:
+    """What to do where the key is gone: a new one would make every tombstone mean nothing, in silence."""
+    return (
+        f"{folder / 'key'} is gone: without it whoever was erased comes back with the next delivery. Put it back from "
+        "the backup."
+    )
+
+
 def read_key(folder: Path) -> Key:
-    """The key in ``folder``, made where there is none."""
+    """The key in ``folder``, made where there is none and nobody was erased yet. Raises KeyLost."""
     path = folder / "key"
+    if not path.is_file() and (folder / "tombstones.jsonl").is_file():
+        raise KeyLost(say_lost_key(folder))
     if not path.is_file():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp")
@@ -80,6 +94,8 @@ def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
     ]
     values += [("record", f"{feed}|{record}") for feed, record in subject.records]
     values += [("spared", f"{feed}|{record}") for feed, record in subject.spared]
+    if subject.because == "erasure":
+        values.append(("record", f"privacy_requests|{subject.request_id}"))  # whatever identifier it names
     told = {(type_, key.hash(type_, value)) for type_, value in values}
     return [Tombstone(type_, keyed, subject.until_at, subject.because) for type_, keyed in sorted(told)]
 
@@ -87,7 +103,8 @@ def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
 def add_tombstones(page: Path, tombstones: Iterable[Tombstone]) -> None:
     """Add those that the page does not hold yet; it is there whole or not at all."""
     known = read_tombstones(page)
-    new = [each for each in tombstones if each not in set(known)]
+    there = set(known)
+    new = [each for each in tombstones if each not in there]
     page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = page.with_suffix(".tmp")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:

@@ -1,0 +1,228 @@
+"""What an erasure finds and takes out of raw files, and what a kill or a delivery in between must not change."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project.domain.landing.deliveries import ERASURES, newest_date, read_erasures, read_versions
+from dagster_project.domain.landing.intake import take_in
+from dagster_project.domain.privacy.raw_erasure import Eraser, erase_in_raw, erase_landed
+from dagster_project.domain.privacy.resolution import resolve_subjects
+from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.privacy.tombstones import KeyLost, add_tombstones, read_key, read_tombstones, tombstones_of
+
+DAY = date(2020, 7, 10)
+ASKED = datetime(2020, 7, 8, 12)
+BEFORE = datetime(2020, 7, 1, 10, tzinfo=UTC)
+NOW = datetime(2020, 7, 11, tzinfo=UTC)
+LEA = Subject(
+    request_id="R1",
+    received_at=ASKED,
+    until_at=ASKED,
+    because="erasure",
+    records=frozenset({("shop_customers", "C1"), ("shop_orders", "O1")}),
+    emails=frozenset({"lea@mail.example"}),
+    customer_ids=frozenset({"C1"}),
+)
+MONEY = {"status": "paid", "fulfilment": "delivery", "total_amount": Decimal("12.50")}
+
+
+def customer(number: str, email: str, days: int = 0) -> dict[str, Any]:
+    return {"customer_id": number, "email": email, "created_at": BEFORE, "updated_at": BEFORE + timedelta(days=days)}
+
+
+class Home:
+    """Landing and raw of a home, its intake, and an erasure of raw alone."""
+
+    def __init__(self, home: Path, supplier: Any) -> None:
+        self.home, self.landing, self.raw = home, home / "landing", home / "raw"
+        self.register = self.raw / "deliveries"
+        self.deliver = supplier(self.landing).deliver
+
+    def take_in(self) -> None:
+        take_in(
+            self.landing,
+            self.raw,
+            self.register,
+            as_of=DAY,
+            connect=duckdb.connect,
+            workers=1,
+            progress=lambda done, of: None,
+        )
+
+    def erase(self, subject: Subject = LEA) -> None:
+        key, page = read_key(self.home / "privacy"), self.home / "privacy" / "tombstones.jsonl"
+        add_tombstones(page, tombstones_of(key, subject))
+        eraser = Eraser(key, read_tombstones(page), "FR")
+        with duckdb.connect() as connection:
+            erase_in_raw(connection, self.raw, [subject], eraser, at=NOW, request_hashes=["hash"])
+
+    def rows(self, feed: str, columns: str) -> list[Any]:
+        return duckdb.sql(f"select {columns} from read_parquet('{self.raw / feed}/*.parquet') order by all").fetchall()
+
+    def erase_landed(self) -> tuple[list[str], list[str]]:
+        versions = read_versions(self.register)
+        return erase_landed(self.landing, self.raw, versions, {(each.file, each.sha256) for each in versions})
+
+
+@pytest.fixture
+def home(tmp_path: Path, supplier: Any) -> Home:
+    return Home(tmp_path / "home", supplier)
+
+
+def test_a_kill_before_a_raw_file_is_replaced_loses_no_note_of_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the note its delivered file would lie in landing for ever, for the file itself says nothing any more."""
+    path = home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example"), customer("C2", "zoe@mail.example")])
+    home.take_in()
+    replace = Path.replace
+
+    def die(self: Path, target: Path) -> Path:
+        replace(self, target)
+        if target.suffix == ".parquet":
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        home.erase()
+    monkeypatch.undo()
+    home.erase()
+    assert home.rows("shop_customers", "customer_id, _rule") == [("C2", None), (None, "erased")]
+    assert home.erase_landed() == ([f"shop_customers/{DAY}/part_01.csv"], [])
+    assert not path.exists()
+
+
+def test_what_was_put_into_landing_since_is_not_lost(home: Home) -> None:
+    """A supplier writes every night under the same name: the erased file is gone from there, the new one is unread."""
+    home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example")])
+    home.take_in()
+    home.erase()
+    path = home.deliver("shop_customers", DAY, [customer("C2", "zoe@mail.example"), customer("C3", "tom@mail.example")])
+    assert home.erase_landed() == ([], [])
+    assert path.exists()
+
+
+def test_the_day_of_a_file_that_left_landing_still_counts(home: Home) -> None:
+    home.deliver("shop_customers", DAY - timedelta(days=3), [customer("C2", "zoe@mail.example")])
+    home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example")])
+    home.take_in()
+    home.erase()
+    assert home.erase_landed()[0] == [f"shop_customers/{DAY}/part_01.csv"]
+    assert newest_date(home.landing, home.register) == DAY
+
+
+def test_a_request_by_a_shared_mailbox_keeps_no_mailbox_and_is_emptied_once(home: Home) -> None:
+    """The mailbox is another's too, so no tombstone names it: the request is known by its number."""
+    request = {"request_id": "R1", "kind": "erasure", "key_type": "email", "key_value": "both@mail.example"}
+    home.deliver("privacy_requests", DAY, [{**request, "received_at": BEFORE}])
+    order = {**MONEY, "order_id": "O1", "email": "both@mail.example", "ordered_at": BEFORE, "updated_at": BEFORE}
+    home.deliver("shop_orders", DAY, [order])
+    home.take_in()
+    home.erase()
+    ((key_value,),) = home.rows("privacy_requests", "key_value")
+    assert key_value.startswith("erased:")
+    assert home.rows("shop_orders", "order_id, email, total_amount") == [("O1", None, "12.50")]
+    told = (home.raw / ERASURES).read_text()
+    home.erase()
+    assert home.rows("privacy_requests", "key_value") == [(key_value,)]
+    assert (home.raw / ERASURES).read_text() == told
+
+
+def test_a_note_that_was_cut_off_is_passed_over(home: Home) -> None:
+    home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example")])
+    home.take_in()
+    home.erase()
+    known = read_erasures(home.raw)
+    with (home.raw / ERASURES).open("a") as out:
+        out.write('{"feed": "shop_cus')
+    assert len(known) == 1 and read_erasures(home.raw) == known
+
+
+def test_a_key_that_is_gone_is_not_made_anew(home: Home) -> None:
+    home.erase()
+    (home.home / "privacy" / "key").unlink()
+    with pytest.raises(KeyLost, match="backup"):
+        read_key(home.home / "privacy")
+
+
+def write_release(folder: Path, records: list[tuple[str, str, str]]) -> Path:
+    """A release that knows (web account, e-mail, account), each a record of its own."""
+    folder.mkdir()
+    with duckdb.connect(str(folder / "cocanal.duckdb")) as connection:
+        connection.execute("create schema identity")
+        connection.execute(
+            "create table identity.account_links (feed varchar, record_id varchar, account_id varchar, rule varchar)"
+        )
+        connection.executemany(
+            "insert into identity.account_links values ('shop_customers', ?, ?, 'customer_id')",
+            [(number, account) for number, _, account in records],
+        )
+    with duckdb.connect(str(folder / "restricted.duckdb")) as connection:
+        connection.execute("create schema identity")
+        connection.execute(
+            """
+            create table identity.records (feed varchar, record_id varchar, contact_id bigint, seen_at timestamp,
+                customer_id varchar, card_id varchar, payment_token varchar)
+            """
+        )
+        connection.execute(
+            "create table identity.contacts (contact_id bigint, email varchar, phone varchar, address_line1 varchar)"
+        )
+        for place, (number, email, _) in enumerate(records):
+            connection.execute(
+                "insert into identity.records values ('shop_customers', $1, $2, '2020-07-01', $1, null, null)",
+                [number, place],
+            )
+            connection.execute("insert into identity.contacts values ($1, $2, null, null)", [place, email])
+    return folder
+
+
+@pytest.fixture
+def resolved(home: Home, tmp_path: Path) -> Callable[..., dict[str, Subject]]:
+    def resolve(records: list[tuple[str, str, str]], *asked: tuple[str, str]) -> dict[str, Subject]:
+        home.take_in()
+        with duckdb.connect() as connection:
+            found = resolve_subjects(
+                connection,
+                write_release(tmp_path / "release", records),
+                home.raw,
+                [(request, ASKED, (account,)) for request, account in asked],
+                because="erasure",
+                until_at=datetime(2020, 7, 12),
+                country="FR",
+            )
+        return {subject.request_id: subject for subject in found}
+
+    return resolve
+
+
+def test_an_e_mail_that_was_given_up_is_the_person_s_too(home: Home, resolved: Any) -> None:
+    """Consents and messages are keyed by it still, though no record says it any more."""
+    home.deliver("shop_customers", DAY, [customer("C1", "old@mail.example"), customer("C1", "new@mail.example", 2)])
+    (lea,) = resolved([("C1", "new@mail.example", "A1")], ("R1", "A1")).values()
+    assert lea.emails == {"old@mail.example", "new@mail.example"}
+
+
+def test_an_e_mail_that_somebody_else_once_had_stays(home: Home, resolved: Any) -> None:
+    home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example")])
+    home.deliver(
+        "shop_customers",
+        DAY,
+        [customer("C2", "lea@mail.example"), customer("C2", "tom@mail.example", 2)],
+        name="part_02.csv",
+    )
+    records = [("C1", "lea@mail.example", "A1"), ("C2", "tom@mail.example", "A2")]
+    (lea,) = resolved(records, ("R1", "A1")).values()
+    assert lea.emails == set() and ("email", "lea@mail.example") in lea.shared
+
+
+def test_what_two_people_of_one_erasure_share_goes_with_both(home: Home, resolved: Any) -> None:
+    home.deliver("shop_customers", DAY, [customer("C1", "both@mail.example"), customer("C2", "both@mail.example")])
+    records = [("C1", "both@mail.example", "A1"), ("C2", "both@mail.example", "A2")]
+    found = resolved(records, ("R1", "A1"), ("R2", "A2"))
+    assert [found[request].emails for request in ("R1", "R2")] == [{"both@mail.example"}] * 2

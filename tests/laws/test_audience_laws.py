@@ -536,7 +536,9 @@ class Stage:
             "identity.account_links",
             [{"feed": r["feed"], "record_id": r["record_id"], "account_id": name(r["account"])} for r in rows["links"]],
         )
-        self._fill("identity.anchors", [{"account_id": name(n), "anchor_key": f"card|{n}"} for n in world.golden])
+        self._fill(
+            "identity.anchors", [{"account_id": name(n), "anchor_key": f"card|{world.seed}|{n}"} for n in world.golden]
+        )
         self._fill("account.golden_records", [{"account_id": name(n), **row} for n, row in world.golden.items()])
         self._fill(
             "segment.account_segments",
@@ -779,7 +781,7 @@ def test_who_is_held_out_stays_so_under_other_ids_and_more_people(stage: Stage) 
             assert all(len(kinds) == 1 for kinds in of_account.values())
 
     holds()
-    assert seen[None] > seen["audience"] > seen["global"] > 10  # shares of 0.3 and 0.1
+    assert seen[None] > seen["audience"] > seen["global"] >= 5  # shares of 0.3 and 0.1
 
 
 def test_a_merge_follows_the_anchor_that_is_kept_and_widens_no_consent(stage: Stage, variables: dict[str, Any]) -> None:

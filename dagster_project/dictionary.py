@@ -1,8 +1,8 @@
 """The parts of the documentation that the code writes: ``python -m dagster_project.dictionary docs/``.
 
-The data dictionary is a page of its own. Other pages hold generated blocks between two marks: the feeds of the source
-contract, the statements of each gate, the settings. What belongs here: how these look as Markdown. What does not: any
-description; those stand in the dbt YAML, in the suites and in the settings, once.
+The data dictionary and the register of processing are pages of their own. Other pages hold generated blocks between two
+marks: the feeds of the source contract, the statements of each gate, the settings. What belongs here: how these look as
+Markdown. What does not: any description; those stand in the YAML, in the suites and in the settings, once.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from dagster_project.domain.contract import CONTRACT_FILE, Column, Feed, feeds
+from dagster_project.domain.privacy.processing import BASES, Processing, read_processings
 from dagster_project.project import DBT_DIRECTORY
 from dagster_project.quality.statements import Suite
 from dagster_project.quality.suites import account, activation, audience, identity, landing, release, segment, staging
@@ -22,6 +23,7 @@ from dagster_project.stages import LANDING, OWNERS, STAGES
 from dagster_project.transform import read_variables
 
 DICTIONARY = "data-dictionary.md"
+REGISTER = "processing.md"
 # Defaults that depend on the machine are said in words, for the page must not change with it.
 _DEFAULTS_IN_WORDS = {"threads": "as many as the machine has processors"}
 _READERS = {"analysts": "`cocanal.duckdb`", "restricted": "`restricted.duckdb`", None: "working database only"}
@@ -158,6 +160,134 @@ def dictionary_page() -> str:
     return "\n".join(lines)
 
 
+def personal_columns(tables: Sequence[str]) -> list[str]:
+    """The columns marked as personal in stages (``landing``) or tables (``account.accounts``), by name, each once.
+
+    Raises KeyError for one that is not there.
+    """
+    found: set[str] = set()
+    for asked in tables:
+        stage, _, name = asked.partition(".")
+        there = [table for table in described_tables(stage) if name in ("", table["name"])] if stage in STAGES else []
+        if not there:
+            raise KeyError(f"the register of processing names {asked}, which no YAML describes")
+        found |= {column["name"] for table in there for column in table["columns"] if _meta(column).get("personal")}
+        if asked == LANDING:
+            found |= {column.name for feed in feeds().values() for column in feed.columns if column.personal}
+    return sorted(found)
+
+
+def _periods(names: Sequence[str]) -> str:
+    fields = Settings.model_fields
+    said = (
+        f"`COCANAL_{name.upper()}` (default: {_said_default(fields[name].default)}): {fields[name].description}"
+        for name in names
+    )
+    return "<br>".join(_one_line(each) for each in said)
+
+
+def _said_default(value: Any) -> str:
+    return "for ever" if value in (None, {}) else f"{value}"
+
+
+def _entry(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"### {title}", "", _table(("", ""), [(name, _one_line(value)) for name, value in rows]), ""]
+
+
+def _processing_section(each: Processing) -> list[str]:
+    columns = personal_columns(each.tables)
+    data = f"{', '.join(f'`{name}`' for name in columns)}; besides: {each.besides}" if columns else each.besides
+    return _entry(
+        each.name,
+        [
+            ("why", each.purpose),
+            ("on what basis", each.basis),
+            ("of whom", each.people),
+            ("what", data),
+            ("in", ", ".join(f"`{table}`" for table in each.tables)),
+            ("to whom", each.recipients),
+            ("how long", _periods(each.kept)),
+        ],
+    )
+
+
+def _audience_section(name: str, said: dict[str, Any], purposes: dict[str, str]) -> list[str]:
+    is_service = said["kind"] == "service"
+    bases = ["service"] if is_service else list(dict.fromkeys(purposes[place] for place in said["destinations"]))
+    profiling = "yes: nobody who refused it is in" if said.get("is_profiling") else "no"
+    return _entry(
+        f"Audience `{name}`",
+        [
+            ("why", said["purpose"]),
+            ("on what basis", "; ".join(BASES[purpose] for purpose in bases)),
+            (
+                "of whom",
+                "who qualifies and passes every rule of `audience.eligibility`; the waterfall says who did not",
+            ),
+            ("profiling", profiling),
+            ("to whom", ", ".join(f"`{place}`" for place in said["destinations"])),
+            ("answers for it", f"{said['owner']}; looked at again by {said['review_on']}, or nobody leaves"),
+            ("how long", _periods(("keep_releases",))),
+        ],
+    )
+
+
+def _destination_section(said: dict[str, Any]) -> list[str]:
+    kind = (
+        "another company (partner)" if said.get("is_partner") else "a platform" if said["is_third_party"] else "our own"
+    )
+    kinds = ", ".join(f"{name} (at most {most})" for name, most in said["identifiers"].items())
+    how = (
+        "in the clear"
+        if not said["is_third_party"]
+        else "hashed as it asks, postcode and country of Google in the clear"
+    )
+    return _entry(
+        f"Destination `{said['name']}`",
+        [
+            ("who", f"{_one_line(said['description'])} {kind}"),
+            ("why", "what the audience says that is sent"),
+            ("on what basis", BASES[said["purpose"]]),
+            ("what", f"{kinds}; {how}: [what each platform receives](audiences.md)"),
+            ("how long", "what was sent is in `activation.ledger`, by hash, for as long as the account is kept"),
+            ("told to forget", _periods(("removal_days",))),
+        ],
+    )
+
+
+def register_page() -> str:
+    """The register of processing: what is done with whose data, why, on what basis, for how long, to whom it goes."""
+    variables = read_variables()
+    destinations = variables["destinations"]
+    purposes = {each["name"]: each["purpose"] for each in destinations}
+    audiences = {table["name"]: _meta(table).get("audience") for table in described_tables("audience")}
+    lines = [
+        "# Register of processing",
+        "",
+        "Written by `make docs`; do not edit it here. The words stand in",
+        "`dagster_project/domain/privacy/processing.yml` and in the metadata of audiences and destinations, the",
+        "columns are those marked *personal* in the YAML beside the models, the periods are settings.",
+        "",
+        "It is what GDPR, article 30(1) asks of the part of the processing that Cocanal does. A deployment adds its",
+        "name and its data-protection officer, weighs the bases, which are proposals, and says to which countries the",
+        "platforms take what they are sent. What must be decided is listed in",
+        "[privacy](privacy.md#what-a-deployment-must-decide-itself), the measures of protection (article 32) in",
+        "[who sees what](privacy.md#who-sees-what).",
+        "",
+        "## What is done with people's data",
+        "",
+    ]
+    for each in read_processings():
+        lines += _processing_section(each)
+    lines += ["## Audiences", ""]
+    for name in variables["audiences"]:
+        lines += _audience_section(name, audiences[name] or {}, purposes)
+    lines += ["## Whom it is sent to", ""]
+    for each in destinations:
+        lines += _destination_section(each)
+    return "\n".join(lines)
+
+
 def _column_of_feed(column: Column) -> tuple[str, ...]:
     notes = [_one_line(column.description)]
     if column.choices:
@@ -254,9 +384,10 @@ def filled_in(text: str) -> str:
 def pages(docs: Path) -> Iterator[tuple[Path, str]]:
     """Every page of ``docs`` that is generated, whole or in part, with the text that it should have."""
     yield docs / DICTIONARY, dictionary_page()
+    yield docs / REGISTER, register_page()
     for path in sorted(docs.glob("*.md")):
         text = path.read_text(encoding="utf-8")
-        if path.name != DICTIONARY and _BLOCK.search(text):
+        if path.name not in (DICTIONARY, REGISTER) and _BLOCK.search(text):
             yield path, filled_in(text)
 
 

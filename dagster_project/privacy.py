@@ -31,7 +31,7 @@ from dagster_project.domain.privacy.subject import Because, Subject, read_subjec
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
 from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import hold_run_lock, release_run_lock
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, SettingsError
 from dagster_project.warehouse import Warehouse
 
 TOMBSTONES = "tombstones.jsonl"
@@ -103,7 +103,7 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
     which every night respects), ``nobody`` (no account that it could be about) or ``to be confirmed`` (several accounts
-    hold its e-mail or phone, who may be several people).
+    hold its e-mail or phone, who may be several people). ``days_left`` counts from the as-of date of the release.
     """
 
     request_id: str
@@ -111,25 +111,44 @@ class Request:
     received_on: date
     due_on: date
     days_left: int
+    account_count: int
     state: str
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody still has to do something."""
+        return self.state in ("open", "overdue", "to be confirmed")
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.is_waiting and self.days_left < 0
 
 
 def requests(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[Request]:
     """Every request that the current release knows of, the most urgent first; any connection will do.
 
-    Raises ReleaseError without a release.
+    What was carried out since the release counts as that. Raises ReleaseError without a release, or where it was made
+    by a version that knew no deadlines.
     """
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so no request is known: run «cocanal run» first.")
     connection.execute(_attached(current.directory))
-    rows = connection.execute(
-        """
-        select request_id, kind, received_on, due_on, days_left, state
-        from released.account.request_deadlines
-        order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
-        """
-    ).fetchall()
+    try:
+        rows = connection.execute(
+            """
+            select
+                request_id, kind, received_on, due_on, days_left, account_count,
+                if(request_id in (select unnest($1::varchar[])), 'carried out', state) as state
+            from released.account.request_deadlines
+            order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
+            """,
+            [list(read_carried_out(settings))],
+        ).fetchall()
+    except duckdb.CatalogException:
+        raise release.ReleaseError(
+            f"The release {current.release_id} was made by a version that knew no deadlines: run «cocanal run» first."
+        ) from None
     return [Request(*row) for row in rows]
 
 
@@ -362,8 +381,11 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
     """Write what is held on the person of a request, as a page and as data, into ``privacy/access``; their paths.
 
     Who looked, and why, is kept in the log of accesses; the request counts as carried out. Raises ReleaseError where
-    the current release does not know the request, or where it may mean several people.
+    the current release does not know the request, where it is none for access, or where it may mean several people;
+    SettingsError without a reason.
     """
+    if not because.strip():
+        raise SettingsError("Say why the data are looked at: --because «…».")
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
@@ -372,22 +394,22 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
         connection.execute(_attached(current.directory))
         rows = connection.execute(
             """
-            select received_at, list(account_id order by account_id)
+            select kind, received_at, list(account_id order by account_id)
             from released.account.requests
             where request_id = $1 and is_subject
-            group by received_at
+            group by kind, received_at
             """,
             [request_id],
         ).fetchall()
-        result = connection.execute(
-            "select audience, purpose, destinations from released.audience.audiences order by 1"
-        )
-        names = [column[0] for column in result.description]
-        audiences = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
         connection.execute("detach released")
         if not rows:
             raise release.ReleaseError(f"The current release knows no account that {request_id} is about.")
-        ((received_at, accounts),) = rows
+        ((kind, received_at, accounts),) = rows
+        if kind != "access":
+            raise release.ReleaseError(
+                f"{request_id} is a request for {kind}, and would count as carried out: file a request for access "
+                "(cocanal privacy add access)."
+            )
         if len(accounts) > 1:
             raise release.ReleaseError(
                 f"{request_id} names an e-mail or phone of {len(accounts)} accounts, who may be several people: file a "
@@ -412,7 +434,7 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
     folder = settings.privacy / "access"
     own_folder(folder)
     page, data = folder / f"{file_name(request_id)}.html", folder / f"{file_name(request_id)}.json"
-    write_privately(page, access.as_page(gathered, made_at=at, as_of=as_of, audiences=audiences))
+    write_privately(page, access.as_page(gathered, made_at=at, as_of=as_of, currency=settings.currency))
     write_privately(data, access.as_json(gathered))
     _note_carried_out(settings, {request_id: ("access", read_key(settings.privacy).hash("request", request_id), at)})
     return page, data

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         None, ge=1, description="Days that a file stays in landing once a release was made from it; none: for ever."
     )
     keep_pages_days: int = Field(
-        30, ge=1, description="Days that explanations, stewards' sheets and exported quarantine stay."
+        30, ge=1, description="Days that explanations, answers to access, stewards' sheets and exports stay."
     )
     removal_days: int = Field(30, ge=1, description="Days that destinations are told to forget people who were erased.")
     inactive_months: int = Field(

@@ -51,20 +51,27 @@ def list_requests(home: Home = None) -> None:
             console.print("No request was ever received.")
             return
         table = Table(
-            "request", "kind", "received", "due", Column("days left", justify="right"), "state", box=SIMPLE_HEAD
+            Column("request", overflow="fold"),
+            *(Column(name, no_wrap=True) for name in ("kind", "received", "due")),
+            *(Column(name, justify="right", no_wrap=True) for name in ("days", "accounts")),
+            Column("state", no_wrap=True),
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for each in found:
-            colour = {"overdue": "red", "open": "yellow", "to be confirmed": "yellow"}.get(each.state, "green")
+            colour = "red" if each.is_overdue else "yellow" if each.is_waiting else "green"
             table.add_row(
                 escape(each.request_id),
                 each.kind,
                 f"{each.received_on:%d/%m/%Y}",
                 f"{each.due_on:%d/%m/%Y}",
-                str(each.days_left) if each.state in ("open", "overdue") else "",
+                say_number(each.days_left) if each.is_waiting else "",
+                say_number(each.account_count),
                 f"[{colour}]{each.state}[/]",
             )
         console.print(table)
-    if any(each.state == "overdue" for each in found):
+    if any(each.is_overdue for each in found):
         raise typer.Exit(SOMETHING_IS_LEFT)
 
 

@@ -20,7 +20,7 @@ from dagster_project.domain.landing.deliveries import Delivery, is_unchanged
 
 REMOVALS = "removals.jsonl"
 # What people are given to read or to fill in: it holds personal data, and nobody needs it when its work is done.
-_PAGES = ("explain/*.html", "identity/review_*.csv", "quarantine/*.csv")
+_PAGES = ("explain/*.html", "identity/review_*.csv", "quarantine/*.csv", "privacy/access/*")
 # Folders that a command works in and removes at its end, unless it was killed; damaged raw files that were read again.
 _LEFT_OVERS = (".diff-*", ".decisions-*", "raw/*/*.damaged")
 

@@ -13,6 +13,7 @@ from dagster_project import dictionary
 from dagster_project.cli import app
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.landing.csv_rows import RULE_OF_ERROR
+from dagster_project.domain.privacy.processing import read_processings
 from dagster_project.settings import Settings
 from dagster_project.stages import STAGES
 
@@ -33,6 +34,17 @@ def _anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     without_code = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(without_code)}
+
+
+def test_no_table_with_personal_columns_is_missing_from_the_register_of_processing() -> None:
+    """Who adds a table about people says what it is for, or the register is not whole."""
+    named = [table for processing in read_processings() for table in processing.tables]
+    for stage in STAGES:
+        for table in dictionary.described_tables(stage):
+            place = f"{stage}.{table['name']}"
+            if dictionary.personal_columns([place]):
+                assert stage in named or place in named, place
+    assert {name for processing in read_processings() for name in processing.kept} <= set(Settings.model_fields)
 
 
 @pytest.mark.parametrize("page, text", dictionary.pages(DOCS), ids=lambda value: getattr(value, "name", ""))

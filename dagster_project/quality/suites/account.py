@@ -115,6 +115,21 @@ def suite() -> Suite:
                 severity="warn",
             ),
             Statement(
+                "requests_are_answered_in_time",
+                """
+                select
+                    count(*) filter (where days_left >= 0) || ' due within a week, '
+                    || count(*) filter (where days_left < 0) || ' overdue',
+                    count(*)
+                from account.request_deadlines
+                where days_left <= 7 and state in ('open', 'overdue', 'to be confirmed')
+                """,
+                "People wait for the answer to a request, and the law gives a month: cocanal privacy list says which, "
+                "docs/privacy.md how each is carried out.",
+                most=0,
+                severity="warn",
+            ),
+            Statement(
                 "headers_equal_their_lines",
                 "select channel, avg((not is_balanced)::integer) from account.transactions group by channel",
                 "account.transactions.is_balanced says which; the header's amount is the one that counts.",

@@ -48,7 +48,7 @@ request_deadlines as (
             when carried_out_on is not null then 'carried out'
             when kind = 'objection' then 'respected'
             when account_count = 0 then 'nobody'
-            when kind = 'erasure' and account_count > 1 then 'to be confirmed'
+            when account_count > 1 then 'to be confirmed'
             when due_on < {{ as_of() }} then 'overdue'
             else 'open'
         end as state

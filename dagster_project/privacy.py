@@ -36,6 +36,7 @@ from dagster_project.warehouse import Warehouse
 
 TOMBSTONES = "tombstones.jsonl"
 CARRIED_OUT = "carried_out.jsonl"
+UNDECIDED = "undecided.json"
 RECEIPTS = "receipts"
 _WORK = "open"
 _SUBJECTS = "subjects.jsonl"
@@ -162,11 +163,16 @@ def plan(settings: Settings, *, with_retention: bool = False, confirmed: Collect
             {feed: sum(of == feed for of, _ in each.records) for feed in sorted({feed for feed, _ in each.records})},
             len(each.shared),
         )
-        for each in _resolve(settings, with_retention, confirmed)
+        for each in _resolve(settings, with_retention, confirmed)[0]
     ]
 
 
-def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str]) -> list[Subject]:
+def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str]) -> tuple[list[Subject], set[str]]:
+    """Who is to be erased, and the requests that wait for somebody to say whom they mean.
+
+    A request by an e-mail or phone of several accounts waits, and goes on waiting when the others have gone: the one
+    that is left may be the wrong person.
+    """
     current = release.current_release(settings.home)
     if current is None:
         raise release.ReleaseError("There is no release yet, so nobody is known here: run «cocanal run» first.")
@@ -188,14 +194,21 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
             )
 
     with Warehouse(settings).scratch() as connection:
-        asked = open_erasures(connection, current.directory, done.keys(), confirmed)
-    subjects = resolve(asked, "erasure")
+        known = open_erasures(connection, current.directory, done.keys())
+    undecided = _read_undecided(settings) | {request for request, _, accounts in known if len(accounts) > 1}
+    undecided -= set(confirmed)
+    subjects = resolve([each for each in known if each[0] not in undecided], "erasure")
     if with_retention:
-        known = {account for subject in subjects for account in subject.account_ids}
-        due = tuple(account for account in _due_accounts(settings, current.directory) if account not in known)
+        taken = {account for subject in subjects for account in subject.account_ids}
+        due = tuple(account for account in _due_accounts(settings, current.directory) if account not in taken)
         if due:
             subjects += resolve([(_RETENTION.format(as_of=as_of), until_at, due)], "retention")
-    return subjects
+    return subjects, undecided
+
+
+def _read_undecided(settings: Settings) -> set[str]:
+    path = settings.privacy / UNDECIDED
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
 
 
 def _due_accounts(settings: Settings, folder: Path) -> list[str]:
@@ -242,7 +255,11 @@ def erase(
             receipts += _carry_out(settings, warehouse, at, announce)
         work = settings.privacy / _WORK
         left = read_subjects(work / _LEFT_OVER) if (work / _LEFT_OVER).is_file() else []
-        subjects = [*left, *_resolve(settings, with_retention, confirmed)]
+        resolved, undecided = _resolve(settings, with_retention, confirmed)
+        if undecided != _read_undecided(settings):
+            own_folder(settings.privacy)
+            write_privately(settings.privacy / UNDECIDED, json.dumps(sorted(undecided)) + "\n")
+        subjects = [*left, *resolved]
         if subjects:
             work.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_subjects(work / _SUBJECTS, subjects)

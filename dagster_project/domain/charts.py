@@ -5,6 +5,7 @@ what draws takes a second to load.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ _COLOURS = {
     **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
 }
 _KEPT = ("kept", "held out")
+_ANOTHER = "another reason"
 _FATES = ("counts", "said again", "another version counts", "in quarantine", "erased")
 _TRUST = ("trustworthy", "clouded by a closure")
 
@@ -89,9 +91,19 @@ def _revenue(rows: Rows, symbol: str) -> Any:
 
 
 def _outcomes(rows: Rows) -> Any:
-    reasons = sorted({row["outcome"] for row in rows} - set(_KEPT))
+    """A bar per audience and destination. Each frequent reason has a colour of its own, the others share one."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row["outcome"] not in _KEPT:
+            counts[row["outcome"]] += row["account_count"]
+    frequent = [reason for reason, _ in sorted(counts.items(), key=lambda found: (-found[1], found[0]))]
+    if len(frequent) > len(_OTHERS):
+        frequent = frequent[: len(_OTHERS) - 1]
+    told = {*_KEPT, *frequent}
+    rows = [row if row["outcome"] in told else {**row, "outcome": _ANOTHER} for row in rows]
+    reasons = [*frequent, *([_ANOTHER] if len(frequent) < len(counts) else [])]
     domain = (*_KEPT, *reasons)
-    colours = (_FIRST, _PALE, *(_OTHERS[number % len(_OTHERS)] for number in range(len(reasons))))
+    colours = (_FIRST, _PALE, *_OTHERS[: len(reasons)])
     chart = (
         alt.Chart(_data(rows), width=700, height=alt.Step(20))
         .mark_bar()
@@ -110,6 +122,7 @@ def _outcomes(rows: Rows) -> Any:
                 header=alt.Header(labelAngle=0, labelOrient="top", labelAnchor="start", labelFontWeight="bold"),
             ),
         )
+        .resolve_scale(y="independent")  # an audience shows only where it goes
     )
     return _in_order(chart, "outcome", domain)
 

@@ -17,6 +17,7 @@ import pytest
 
 from dagster_project import privacy
 from dagster_project.domain import release
+from dagster_project.nightly import run_night
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
 
@@ -218,17 +219,49 @@ def test_an_erasure_that_was_cut_off_is_taken_up_where_it_was(
     assert {verified.is_kept for verified in _verified(home)} == {True}
 
 
-def test_who_shares_a_mailbox_is_not_erased_for_the_other(home: Path, settings: Settings, truth: Truth) -> None:
-    """A request by a shared e-mail waits for somebody who knows whom it means."""
-    shared = query(
-        home,
-        "select request_id, account_count from account.request_deadlines where state = 'to be confirmed'",
+def test_who_shares_a_mailbox_is_not_erased_for_the_other(
+    home: Path, settings: Settings, supplier: Any, run_in: Any
+) -> None:
+    """A request by a shared e-mail waits for somebody who knows whom it means, also when the other one has gone."""
+    day, moment = date(2020, 7, 11), "2020-07-01T10:00:00Z"
+    people = {
+        "JEAN": ("Jean-Pierre", "Lefevre", date(1950, 1, 2)),
+        "JEANNE": ("Jeanne", "Lefevre", date(1955, 3, 4)),
+    }
+    shop = supplier(settings.landing)
+    shop.deliver(
+        "shop_customers",
+        day,
+        [
+            {
+                "customer_id": number,
+                "email": "les.lefevre@mail.example",
+                "first_name": first,
+                "last_name": last,
+                "birth_date": born,
+                "created_at": moment,
+                "updated_at": moment,
+            }
+            for number, (first, last, born) in people.items()
+        ],
+        "couple.csv",
     )
-    planned = {plan.request_id for plan in privacy.plan(settings)}
-    assert planned.isdisjoint(request for request, _ in shared)
-    confirmed = [request for request, _ in shared]
-    plans = {plan.request_id: plan for plan in privacy.plan(settings, confirmed=confirmed)}
-    assert all(plans[request].account_count == count for request, count in shared)
+    request = {"kind": "erasure", "key_type": "email", "key_value": "les.lefevre@mail.example", "received_at": moment}
+    shop.deliver("privacy_requests", day, [{"request_id": "R1", **request}], "by_mail.csv")
+    assert run_in(home).outcome == "released"
+    assert query(home, "select state from account.request_deadlines where request_id = 'R1'") == [("to be confirmed",)]
+    assert "R1" not in {plan.request_id for plan in privacy.plan(settings)}
+    (both,) = [plan for plan in privacy.plan(settings, confirmed=["R1"]) if plan.request_id == "R1"]
+    assert both.account_count == 2
+    by_number = {"request_id": "R2", **request, "key_type": "customer_id", "key_value": "JEAN"}
+    shop.deliver("privacy_requests", date(2020, 7, 12), [by_number], "by_number.csv")
+    assert run_in(home).outcome == "released"
+    assert "R2" in {receipt.request_id for receipt in carry_out(settings)}
+    assert run_in(home).outcome == "released"
+    # Only Jeanne holds the mailbox now, and nobody has said that she is meant.
+    assert "R1" not in {receipt.request_id for receipt in carry_out(settings)}
+    assert query(home, "select count(*) from identity.account_links where record_id = 'JEANNE'") == [(1,)]
+    assert query(home, "select count(*) from identity.account_links where record_id = 'JEAN'") == [(0,)]
 
 
 def test_a_reader_who_had_a_release_open_goes_on_reading(home: Path, settings: Settings) -> None:
@@ -247,3 +280,20 @@ def test_without_the_key_of_the_home_tombstones_say_nothing(home: Path, settings
     shutil.rmtree(home / "privacy" / "receipts")
     assert places(home / "privacy", words) == set()
     assert (home / "privacy" / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_account_whose_period_is_over_is_erased_and_a_sign_of_life_keeps_the_others(
+    home: Path, settings_of: Any, truth: Truth
+) -> None:
+    settings = settings_of(home).model_copy(update={"inactive_months": 1})
+    assert run_night(settings).outcome == "released"
+    due = query(home, "select account_id from account.retention where is_due")
+    counted = query(home, "select count(*) from account.accounts")
+    assert 0 < len(due) < counted[0][0]
+    before = books(home)
+    (receipt,) = [each for each in carry_out(settings, with_retention=True) if each.because == "retention"]
+    assert receipt.account_count == len(due)
+    assert not receipt.found
+    assert run_night(settings).outcome == "released"
+    assert query(home, "select count(*) from account.retention where is_due") == [(0,)]
+    assert books(home) == before

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from dagster_project.domain import charts
 from dagster_project.domain.formats import Formats
 from dagster_project.domain.report import write_report
 
@@ -164,3 +165,14 @@ def test_numbers_are_written_in_french() -> None:
     assert formats.moment(datetime(2020, 7, 15, 0, 30)) == "15/07/2020 00:30"
     assert [formats.number(None), formats.share(None), formats.day(None)] == ["–", "–", "–"]
     assert [formats.measure(value) for value in (0.0, 0.25, 12.0, None)] == ["0", "0,25", "12", "–"]
+
+
+def test_no_two_reasons_share_a_colour() -> None:
+    """With more reasons than colours the rare ones are told together; the waterfall of each audience has them all."""
+    rows = [
+        {"audience": "vip", "destination": "email_tool", "outcome": f"reason {number}", "account_count": 100 - number}
+        for number in range(20)
+    ]
+    drawn = str(charts._svg(charts._outcomes(rows)))
+    told = [reason for reason in (*(row["outcome"] for row in rows), "another reason") if f">{reason}</text>" in drawn]
+    assert told == [*(f"reason {number}" for number in range(7)), "another reason"]

@@ -42,13 +42,12 @@ _FIELDS = {
 
 
 def open_erasures(
-    connection: duckdb.DuckDBPyConnection, release: Path, carried_out: Collection[str], confirmed: Collection[str] = ()
+    connection: duckdb.DuckDBPyConnection, release: Path, carried_out: Collection[str]
 ) -> list[tuple[str, datetime, tuple[str, ...]]]:
     """The erasures that a release knows of and that were not carried out: request, moment (UTC), accounts.
 
     ``release`` is the release's folder. A request that names an e-mail or a phone of several accounts may mean one of
-    several people, and what is erased is gone: it waits until somebody has ``confirmed`` that all of them are meant, or
-    a request names the web account or card. In the order of the moments.
+    several people. In the order of the moments.
     """
     connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
     try:
@@ -63,11 +62,7 @@ def open_erasures(
         ).fetchall()
     finally:
         connection.execute("detach released")
-    return [
-        (request, at, tuple(accounts))
-        for request, at, accounts in rows
-        if request not in carried_out and (len(accounts) == 1 or request in confirmed)
-    ]
+    return [(request, at, tuple(accounts)) for request, at, accounts in rows if request not in carried_out]
 
 
 def resolve_subjects(

@@ -5,6 +5,7 @@ delivered, and every file is dumped, byte by byte and cell by cell.
 """
 
 import gzip
+import hashlib
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -297,3 +298,41 @@ def test_an_account_whose_period_is_over_is_erased_and_a_sign_of_life_keeps_the_
     assert run_night(settings).outcome == "released"
     assert query(home, "select count(*) from account.retention where is_due") == [(0,)]
     assert books(home) == before
+
+
+def test_who_was_sent_leaves_the_files_and_the_destination_is_told_to_forget(
+    home: Path, settings: Settings, truth: Truth, supplier: Any, run_in: Any
+) -> None:
+    first = (home / "releases/current").resolve()
+    with duckdb.connect(str(first / release.DATABASES["restricted"]), read_only=True) as connection:
+        connection.execute(f"attach '{first / release.DATABASES['analysts']}' as released (read_only)")
+        ((audience, customer, address),) = connection.execute(
+            """
+            select members.audience, links.record_id, points.identifier
+            from released.audience.members as members
+            join released.identity.account_links as links using (account_id)
+            join audience.contact_points as points using (account_id, destination)
+            where members.destination = 'email_tool' and members.arm = 'treated' and points.kind = 'marketing'
+                and links.feed = 'shop_customers'
+            order by all
+            limit 1
+            """
+        ).fetchall()
+    sent = first / "audiences" / audience / "email_tool.csv"
+    lines = sent.read_text(encoding="utf-8").count("\n")
+    assert address in sent.read_text(encoding="utf-8")
+    moment = datetime(2020, 7, 11, 8, tzinfo=UTC)
+    request = {"request_id": "GO", "kind": "erasure", "key_type": "customer_id", "key_value": customer}
+    supplier(settings.landing).deliver(
+        "privacy_requests", date(2020, 7, 11), [{**request, "received_at": moment}], "late.csv"
+    )
+    assert run_in(home).outcome == "released"
+    (receipt,) = [each for each in carry_out(settings) if each.request_id == "GO"]
+    assert receipt.is_finished, receipt.found
+    assert sent.read_text(encoding="utf-8").count("\n") == lines - 1
+    assert address not in sent.read_text(encoding="utf-8")
+    assert run_in(home).outcome == "released"
+    told = (home / "releases/current/removals/email_tool.csv").read_text(encoding="utf-8").split()
+    assert told[0] == "email_sha256"
+    assert hashlib.sha256(address.encode()).hexdigest() in told
+    assert {verified.is_kept for verified in _verified(home)} == {True}

@@ -6,7 +6,6 @@ Here belongs the order of the steps, which a killed run can take up again: who i
 """
 
 import json
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -29,6 +28,7 @@ from dagster_project.domain.privacy.resolution import open_erasures, resolve_sub
 from dagster_project.domain.privacy.search import find_left_over
 from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
+from dagster_project.domain.private_file import write_private_lines
 from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import hold_run_lock, release_run_lock
 from dagster_project.settings import Settings, SettingsError
@@ -257,8 +257,7 @@ def erase(
         left = read_subjects(work / _LEFT_OVER) if (work / _LEFT_OVER).is_file() else []
         resolved, undecided = _resolve(settings, with_retention, confirmed)
         if undecided != _read_undecided(settings):
-            own_folder(settings.privacy)
-            write_privately(settings.privacy / UNDECIDED, json.dumps(sorted(undecided)) + "\n")
+            write_private_lines(settings.privacy / UNDECIDED, [json.dumps(sorted(undecided)), "\n"])
         subjects = [*left, *resolved]
         if subjects:
             work.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -367,14 +366,9 @@ def _note_carried_out(settings: Settings, done: Mapping[str, tuple[str, str, dat
             "because": because,
             "carried_out_at": at.isoformat(timespec="seconds"),
         }
-    path = settings.privacy / CARRIED_OUT
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        out.writelines(json.dumps(entry, sort_keys=True) + "\n" for entry in known.values())
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
+    write_private_lines(
+        settings.privacy / CARRIED_OUT, (json.dumps(entry, sort_keys=True) + "\n" for entry in known.values())
+    )
 
 
 def give_access(settings: Settings, request_id: str, at: datetime, because: str) -> tuple[Path, Path]:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from dagster_project.assets.specs import Manifest, Stopwatch, model_keys, source_specs
 from dagster_project.domain import release
-from dagster_project.domain.activation import sent_identifiers, write_files, write_ledger
+from dagster_project.domain.activation import sent_among, write_files, write_ledger
 from dagster_project.domain.privacy import removals
 from dagster_project.settings import Settings
 from dagster_project.stages import ACCOUNT, ACTIVATION, AUDIENCE
@@ -25,10 +25,11 @@ def activation_assets(settings: Settings, warehouse: Warehouse, manifest: Manife
         with warehouse.session(ACTIVATION) as connection:
             ((build_id, as_of),) = connection.execute("select build_id, as_of from landing.builds").fetchall()
             files = write_files(connection, release.building_directory(settings.home, build_id) / "audiences")
+            known = removals.read_removals(settings.privacy / removals.REMOVALS)
             removed = removals.write_files(
                 removals.due_removals(
-                    removals.read_removals(settings.privacy / removals.REMOVALS),
-                    sent_identifiers(connection),
+                    known,
+                    sent_among(connection, [each.identifier_hash for each in known]),
                     as_of=as_of,
                     days=settings.removal_days,
                 ),

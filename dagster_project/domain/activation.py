@@ -418,11 +418,13 @@ _LEDGER = """
 """
 
 
-def sent_identifiers(connection: duckdb.DuckDBPyConnection) -> set[tuple[str, str, str]]:
-    """Destination, type and hash of every identifier in the lines of ``write_files``."""
+def sent_among(connection: duckdb.DuckDBPyConnection, hashes: Sequence[str]) -> set[tuple[str, str, str]]:
+    """Destination, type and hash of those of ``hashes`` that stand in the lines of ``write_files``."""
     return set(
         connection.execute(
-            f"select distinct destination, identifier_type, identifier_hash from ({_sent_identifiers()})"
+            "select distinct destination, identifier_type, identifier_hash"
+            f" from ({_sent_identifiers()}) where identifier_hash in (select unnest($1::varchar[]))",
+            [list(hashes)],
         ).fetchall()
     )
 

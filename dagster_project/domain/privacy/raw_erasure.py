@@ -31,7 +31,7 @@ from dagster_project.domain.landing.deliveries import (
     sync_folder,
 )
 from dagster_project.domain.phones import standardise
-from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.privacy.subject import Subject, standard_email
 from dagster_project.domain.privacy.tombstones import (
     ERASED,
     Key,
@@ -184,14 +184,8 @@ class Eraser:
             }
         )
         connection.execute(
-            r"""
-            create or replace temp table standard_forms as
-            select
-                delivered,
-                lower(regexp_replace(email, '\p{Cf}|^[\p{Z}\s]+|[\p{Z}\s]+$', '', 'g')) as email,
-                phone
-            from told
-            """
+            "create or replace temp table standard_forms as"
+            f" select delivered, {standard_email('email')} as email, phone from told"
         )
 
     def _write_matches(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> None:

@@ -5,7 +5,6 @@ It names no identifier: it may be shown to the person who asked and to the autho
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -15,6 +14,7 @@ from dagster_project.domain.privacy.raw_erasure import ErasedFile
 from dagster_project.domain.privacy.release_erasure import ErasedRelease
 from dagster_project.domain.privacy.search import Search
 from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.private_file import write_private_lines
 
 _MOST_NAMED = 10
 
@@ -94,15 +94,9 @@ def make_receipt(
 
 def write_receipt(folder: Path, receipt: Receipt) -> Path:
     """Keep it as ``<folder>/<request>.json``; its path."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{file_name(receipt.request_id)}.json"
-    beside = path.with_suffix(".tmp")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        json.dump(asdict(receipt), out, ensure_ascii=False, indent=1, default=str)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
+    told = json.dumps(asdict(receipt), ensure_ascii=False, indent=1, default=str)
+    write_private_lines(path, [told, "\n"])
     return path
 
 

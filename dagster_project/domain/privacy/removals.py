@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.domain.privacy.subject import Subject, create_subject_tables
+from dagster_project.domain.private_file import write_private_lines
 from dagster_project.domain.sql_literal import literal
 
 REMOVALS = "removals.jsonl"
@@ -91,15 +92,9 @@ def read_removals(page: Path) -> list[Removal]:
 
 
 def write_removals(page: Path, removals: Iterable[Removal]) -> None:
-    """Keep them; the page is there whole or not at all, and its owner's alone."""
-    page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = page.with_suffix(".tmp")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        for removal in removals:
-            out.write(json.dumps({**asdict(removal), "since": removal.since.isoformat()}, sort_keys=True) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(page)
+    """Keep them in place of what the page holds."""
+    told = ({**asdict(removal), "since": removal.since.isoformat()} for removal in removals)
+    write_private_lines(page, (json.dumps(each, sort_keys=True) + "\n" for each in told))
 
 
 def due_removals(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
-from dagster_project.domain.privacy.subject import Because, Subject
+from dagster_project.domain.privacy.subject import Because, Subject, standard_email
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
 
@@ -185,7 +185,7 @@ def _write_identifiers(connection: duckdb.DuckDBPyConnection, raw: Path, country
         address = (
             {"address": "nullif(trim(address_line1), '')"} if "address_line1" in feeds()[feed].column_names else {}
         )
-        email = r"lower(regexp_replace(email, '\p{Cf}|^[\p{Z}\s]+|[\p{Z}\s]+$', '', 'g'))"
+        email = standard_email("email")
         return {"email": email, "phone": "e164"} | held | address
 
     # Twice: what their own records ever said, then who else ever said just that.
@@ -284,7 +284,7 @@ def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: 
             insert into spellings
             with delivered as ({delivered}),
             emails as (
-                select value, lower(regexp_replace(value, '\p{{Cf}}|^[\p{{Z}}\s]+|[\p{{Z}}\s]+$', '', 'g')) as standard
+                select value, {standard_email("value")} as standard
                 from delivered where value like '%@%'
             )
             select judged.request_id, emails.value

@@ -6,7 +6,6 @@ that an erasure rewrites.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +14,8 @@ from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+
+from dagster_project.domain.private_file import write_private_lines
 
 Because = Literal["erasure", "retention"]
 
@@ -81,12 +82,7 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> None:
         values |= {name: values[name].isoformat() for name in _MOMENTS}
         values |= {name: sorted(values[name]) for name in (*_SETS, "records", "shared", "spared")}
         lines.append(json.dumps(values, ensure_ascii=False, sort_keys=True))
-    unfinished = path.with_name(path.name + ".tmp")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        out.writelines(line + "\n" for line in lines)
-        out.flush()
-        os.fsync(out.fileno())
-    unfinished.replace(path)
+    write_private_lines(path, (line + "\n" for line in lines))
 
 
 def read_subjects(path: Path) -> list[Subject]:
@@ -123,3 +119,8 @@ def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Seque
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
         told = pa.table([pa.array(column, text) for column in columns], names=names)  # noqa: F841 - read by the SQL
         connection.execute(f"create or replace temp table {table} as select * from told")
+
+
+def standard_email(value: str) -> str:
+    """SQL of an e-mail as it is compared, from one as delivered: that of staging, for what was never staged too."""
+    return rf"lower(regexp_replace({value}, '\p{{Cf}}|^[\p{{Z}}\s]+|[\p{{Z}}\s]+$', '', 'g'))"

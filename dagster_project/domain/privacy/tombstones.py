@@ -10,7 +10,6 @@ erased people come back with the next re-delivery of an old file, so it belongs 
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from dagster_project.domain.privacy.subject import IDENTIFIER_TYPES, Because, Subject
+from dagster_project.domain.private_file import write_private_lines
 
 # Such a key_value stands in a request that was carried out, in place of the identifier.
 ERASED = "erased:"
@@ -73,13 +73,7 @@ def read_key(folder: Path) -> Key:
     if not path.is_file() and (folder / "tombstones.jsonl").is_file():
         raise KeyLost(say_lost_key(folder))
     if not path.is_file():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = path.with_suffix(".tmp")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as out:
-            out.write(secrets.token_hex(32) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
+        write_private_lines(path, [secrets.token_hex(32), "\n"])
     secret = path.read_text(encoding="ascii").strip()
     return Key(*(hashlib.sha256(f"{name}|{secret}".encode()).hexdigest() for name in ("inner", "outer")))
 
@@ -105,14 +99,8 @@ def add_tombstones(page: Path, tombstones: Iterable[Tombstone]) -> None:
     known = read_tombstones(page)
     there = set(known)
     new = [each for each in tombstones if each not in there]
-    page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = page.with_suffix(".tmp")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        for each in (*known, *new):
-            out.write(json.dumps({**asdict(each), "until_at": each.until_at.isoformat()}, sort_keys=True) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(page)
+    told = ({**asdict(each), "until_at": each.until_at.isoformat()} for each in (*known, *new))
+    write_private_lines(page, (json.dumps(each, sort_keys=True) + "\n" for each in told))
 
 
 def read_tombstones(page: Path) -> list[Tombstone]:

@@ -42,3 +42,13 @@
         * power(sin(radians({{ other_longitude }} - {{ longitude }}) / 2), 2)
     )))
 {%- endmacro %}
+
+{#- Of a town with several postcodes, the lowest: the town hall's, as a rule. -#}
+{% macro towns(postal_places) -%}
+    select
+        {{ department_of('postal_code') }} as department,
+        {{ town_key('town') }} as town,
+        min(postal_code) as postal_code
+    from {{ postal_places }}
+    group by 1, 2
+{%- endmacro %}

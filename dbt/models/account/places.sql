@@ -13,14 +13,8 @@ postal_places as (
     from {{ source('staging', 'postal_places') }}
 ),
 
--- Of a town with several postcodes, the lowest: the town hall's, as a rule.
 towns as (
-    select
-        {{ department_of('postal_code') }} as department,
-        {{ town_key('town') }} as town,
-        min(postal_code) as postal_code
-    from postal_places
-    group by 1, 2
+    {{ towns('postal_places') | indent(4) }}
 ),
 
 addressed as (

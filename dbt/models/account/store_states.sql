@@ -15,12 +15,7 @@ postal_places as (
 ),
 
 towns as (
-    select
-        {{ department_of('postal_code') }} as department,
-        {{ town_key('town') }} as town,
-        min(postal_code) as postal_code
-    from postal_places
-    group by 1, 2
+    {{ towns('postal_places') | indent(4) }}
 ),
 
 stores as (

@@ -28,7 +28,8 @@ MODELS = {
     "account": ("identifiers", "address_events", "identifier_consents", "profiling", "key_accounts", "requests"),
     "audience": (
         *("audiences", "destinations", "audience_destinations", "candidates", "messages_sent", "sensitive_topics"),
-        *("account_states", "contact_points", "screened", "selected", "arms", "eligibility", "members", "waterfall"),
+        *("account_states", "bounced_addresses", "contact_points", "screened", "selected", "arms", "eligibility"),
+        *("members", "waterfall"),
     ),
 }
 ORDER = (
@@ -47,6 +48,7 @@ INSTANTS = tuple(
         *("2020-02-01 10:00:00", "2020-02-01 10:00:00"),
     )
 )
+KNOWN_CHANNELS = ("email", "sms", "phone", "post", "push")
 CHANNELS = {"email": ("email",), "phone": ("sms", "phone"), "post": ("post",)}
 Identifier = tuple[str, str]
 Rows = dict[str, list[dict[str, Any]]]
@@ -214,7 +216,7 @@ class World:
             "message_events",
             event_id=f"E{len(self.rows['message_events'])}",
             campaign_id=draw.choice(("M-None", "M-unknown", *(f"M-{audience}" for audience in self.rules))),
-            channel="email" if "@" in address else "sms",
+            channel=draw.choice(("email" if "@" in address else "sms",) * 9 + ("WhatsApp",)),
             address=address,
             event=draw.choice(("sent",) * 6 + ("delivered", "bounced", "unsubscribed", "complained")),
             occurred_at=draw.choice(INSTANTS),
@@ -282,7 +284,8 @@ class Judge:
             if row["event"] in ("unsubscribed", "complained"):
                 withdrawal = {"purpose": "prospecting", "status": "withdrawn", "max_per_week": None}
                 kind = "email" if "@" in row["address"] else "phone"
-                self.said[kind, row["address"]].append({**row, **withdrawal})
+                channel = row["channel"] if row["channel"] in KNOWN_CHANNELS else "any"
+                self.said[kind, row["address"]].append({**row, **withdrawal, "channel": channel})
 
     def last_word(self, identifier: Identifier, purpose: str, channel: str) -> tuple[str, datetime, int | None] | None:
         """(status, moment, limit) of what was last said: at one instant a refusal goes before a grant."""
@@ -339,7 +342,7 @@ class Judge:
         events = [
             row
             for row in self.world.rows["message_events"]
-            if row["address"] == identifier[1] and row["channel"] == channel
+            if row["address"] == identifier[1] and (row["channel"] == channel or row["channel"] not in KNOWN_CHANNELS)
         ]
         bounced = [row["occurred_at"] for row in events if row["event"] == "bounced"]
         reached = [row["occurred_at"] for row in events if row["event"] in ("delivered", "opened", "clicked")]
@@ -360,10 +363,11 @@ class Judge:
         objected_at = self.objected_at(n)
         if word is None or word[0] != "granted" or (objected_at is not None and word[1] <= objected_at):
             return False
-        return not place.is_partner or self._is_partners(identifier)
+        return not place.is_partner or self._is_partners(n, identifier)
 
-    def _is_partners(self, identifier: Identifier) -> bool:
-        return (self.last_word(identifier, "partners", "any") or ("",))[0] == "granted"
+    def _is_partners(self, n: int, identifier: Identifier) -> bool:
+        word, objected_at = self.last_word(identifier, "partners", "any"), self.objected_at(n)
+        return word is not None and word[0] == "granted" and (objected_at is None or word[1] > objected_at)
 
     def sent(self, n: int, audience: str | None = None) -> list[date]:
         """Paris days of the messages to any address of the account: of one audience, or all solicitations."""
@@ -417,7 +421,9 @@ class Judge:
             and not granted
             and not any(w and w[0] == "withdrawn" for w in words.values()),
             "consent_withdrawn": is_marketing and not granted,
-            "partner_consent_missing": is_marketing and place.is_partner and not any(map(self._is_partners, granted)),
+            "partner_consent_missing": is_marketing
+            and place.is_partner
+            and not any(self._is_partners(n, identifier) for identifier in granted),
             "address_bounced": not leaving and any(self.has_bounced(held, place.channel) for held in self.held[n]),
             "identifier_unusable": not leaving,
             "out_of_stock": rule.has_stock_rule and stock < self.variables["stock_least"],
@@ -738,9 +744,11 @@ def judge_contact_points(stage: Stage, world: World, judge: Judge) -> None:
     """Only what may leave the house is a contact point, and every member has one."""
     number = {world.name(n): n for n in range(ACCOUNTS)}
     reachable = set()
-    for kind, destination, account, type_, identifier in stage.connection.execute(
+    points = stage.connection.execute(
         "select kind, destination, account_id, identifier_type, identifier from audience.contact_points"
-    ).fetchall():
+    ).fetchall()
+    assert len(points) == len(set(points))
+    for kind, destination, account, type_, identifier in points:
         assert judge.may_leave(number[account], (type_, identifier), kind, world.places[destination])
         reachable.add((kind, destination, account))
     for audience, destination, account in stage.arms():

@@ -45,8 +45,9 @@ _STATEMENTS = """
         where people.phone is not null
         union all
         select
-            case when address like '%@%' then 'email' else 'phone' end, address, 'prospecting', channel, 'withdrawn',
-            occurred_at
+            case when address like '%@%' then 'email' else 'phone' end, address, 'prospecting',
+            case when lower(channel) in ('email', 'sms', 'phone', 'post', 'push') then lower(channel) else 'any' end,
+            'withdrawn', occurred_at
         from staging.stg_message_events
         where event in ('unsubscribed', 'complained')
     )
@@ -197,7 +198,10 @@ def suite(has_previous: bool, variables: Mapping[str, Any]) -> Suite:
                     on last_words.destination = points.destination
                     and last_words.identifier_type = points.identifier_type
                     and last_words.identifier = points.identifier
-                    and last_words.purpose = points.purpose
+                    and (
+                        last_words.purpose = points.purpose
+                        or (points.is_partner and last_words.purpose = 'partners')
+                    )
                 group by points.destination
                 """,
                 f"Someone who objected would be contacted by an identifier that was not agreed to since. {never}",

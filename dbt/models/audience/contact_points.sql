@@ -39,13 +39,22 @@ granted as (
     where status = 'granted'
 ),
 
-bounced as (
+partner_grants as (
+    select
+        identifier_type,
+        identifier,
+        max(occurred_at) as occurred_at
+    from {{ ref('identifier_consents') }}
+    where status = 'granted' and purpose = 'partners'
+    group by identifier_type, identifier
+),
+
+bounced_addresses as (
     select
         identifier_type,
         identifier,
         channel
-    from {{ ref('address_events') }}
-    where bounced_at is not null and (reached_at is null or bounced_at >= reached_at)
+    from {{ ref('bounced_addresses') }}
 ),
 
 golden_records as (
@@ -66,7 +75,7 @@ account_states as (
     from {{ ref('account_states') }}
 ),
 
--- An identifier leaves the house only by a consent of its own, given after any objection. A service message needs none: it
+-- An identifier leaves the house only by consents of its own, given after any objection. A service message needs none: it
 -- is owed. A postal address travels as the golden record's name and postcode, so only the golden one can, and only whole.
 permitted as (
     select
@@ -96,21 +105,21 @@ permitted as (
             and candidates.purpose = granted.purpose
             and candidates.channel = granted.channel
             and granted.occurred_at > coalesce(account_states.objected_at, timestamp '0001-01-01 00:00:00')
-    left join granted as partner_granted
+    left join partner_grants
         on
-            identifiers.identifier_type = partner_granted.identifier_type
-            and identifiers.identifier = partner_granted.identifier
-            and partner_granted.purpose = 'partners'
-    left join bounced
+            identifiers.identifier_type = partner_grants.identifier_type
+            and identifiers.identifier = partner_grants.identifier
+            and partner_grants.occurred_at > coalesce(account_states.objected_at, timestamp '0001-01-01 00:00:00')
+    left join bounced_addresses
         on
-            identifiers.identifier_type = bounced.identifier_type
-            and identifiers.identifier = bounced.identifier
-            and candidates.channel = bounced.channel
+            identifiers.identifier_type = bounced_addresses.identifier_type
+            and identifiers.identifier = bounced_addresses.identifier
+            and candidates.channel = bounced_addresses.channel
     where
         not account_states.is_erasure_requested
         and (candidates.kind = 'service' or granted.identifier is not null)
-        and (candidates.kind = 'service' or not candidates.is_partner or partner_granted.identifier is not null)
-        and bounced.identifier is null
+        and (candidates.kind = 'service' or not candidates.is_partner or partner_grants.identifier is not null)
+        and bounced_addresses.identifier is null
         and (identifiers.identifier_type <> 'post' or (identifiers.is_golden and golden_records.is_whole))
 ),
 

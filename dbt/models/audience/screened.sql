@@ -122,6 +122,7 @@ agreements as (
             and identifiers.identifier = partner_consents.identifier
             and partner_consents.purpose = 'partners'
             and partner_consents.status = 'granted'
+            and (account_states.objected_at is null or account_states.objected_at < partner_consents.occurred_at)
     group by candidates.destination, candidates.account_id
 ),
 
@@ -136,15 +137,12 @@ reachable as (
 bounced as (
     select distinct
         identifiers.account_id,
-        address_events.channel
+        bounced_addresses.channel
     from {{ ref('identifiers') }} as identifiers
-    inner join {{ ref('address_events') }} as address_events
+    inner join {{ ref('bounced_addresses') }} as bounced_addresses
         on
-            identifiers.identifier_type = address_events.identifier_type
-            and identifiers.identifier = address_events.identifier
-    where
-        address_events.bounced_at is not null
-        and (address_events.reached_at is null or address_events.bounced_at >= address_events.reached_at)
+            identifiers.identifier_type = bounced_addresses.identifier_type
+            and identifiers.identifier = bounced_addresses.identifier
 ),
 
 in_stock as (

@@ -16,7 +16,8 @@ stores as (
     select
         store_id,
         latitude,
-        longitude
+        longitude,
+        state = 'trading' as is_trading
     from {{ ref('store_states') }}
     where latitude is not null and state <> 'closed_for_good'
 ),
@@ -26,6 +27,7 @@ distances as (
     select
         postal_places.postal_place,
         stores.store_id,
+        stores.is_trading,
         {{ distance_km('postal_places.latitude', 'postal_places.longitude', 'stores.latitude', 'stores.longitude') }}
             as distance_km
     from postal_places
@@ -38,6 +40,7 @@ store_reach as (
     select
         postal_place,
         store_id,
+        is_trading,
         distance_km,
         row_number() over (partition by postal_place order by distance_km, store_id) as nearness
     from distances

@@ -15,12 +15,11 @@ stock as (
 
 store_reach as (
     select
-        store_reach.postal_place,
-        store_reach.store_id,
-        store_reach.nearness
-    from {{ ref('store_reach') }} as store_reach
-    inner join {{ ref('store_states') }} as store_states on store_reach.store_id = store_states.store_id
-    where store_states.state = 'trading'
+        postal_place,
+        store_id,
+        nearness
+    from {{ ref('store_reach') }}
+    where is_trading
 ),
 
 found as (

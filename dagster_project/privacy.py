@@ -64,7 +64,7 @@ class Plan:
 def erase_again(settings: Settings) -> Callable[[duckdb.DuckDBPyConnection, Feed, Path, str], None]:
     """What a night does to each new raw file: rows of people who were erased are emptied before they count."""
     tombstones = read_tombstones(settings.privacy / TOMBSTONES)
-    if not tombstones:
+    if not tombstones.num_rows:
         return lambda connection, feed, path, sha256: None
     eraser = Eraser(read_key(settings.privacy), tombstones, settings.default_country)
 
@@ -280,7 +280,7 @@ def _carry_out(
     hashes = [key.hash("request", subject.request_id) for subject in subjects]
     announce("tombstones")
     page = settings.privacy / TOMBSTONES
-    add_tombstones(page, (stone for subject in subjects for stone in tombstones_of(key, subject)))
+    add_tombstones(page, tombstones_of(key, *subjects))
     announce("raw")
     eraser = Eraser(key, read_tombstones(page), settings.default_country)
     with warehouse.scratch() as connection:

@@ -25,12 +25,11 @@ from typing import IO, Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from ahocorasick_rs import BytesAhoCorasick
 
 from dagster_project.domain.landing.intake import looks_like_parquet
 from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.sql_literal import literal
 
 _LEAST_LETTERS = 8
@@ -46,10 +45,6 @@ _KEY_COLUMNS = {
 # Beyond so many words a home is searched by whole cells only: the automaton would take more than its half gigabyte, and
 # read texts made of hashes at a few megabytes a second.
 MOST_WORDS = 250_000
-
-Places = npt.NDArray[np.int64]
-_IS_LETTER = np.zeros(256, dtype=bool)
-_IS_LETTER[list(b"0123456789abcdefghijklmnopqrstuvwxyz")] = True
 
 
 @dataclass(frozen=True)
@@ -73,34 +68,15 @@ class Search:
 
 
 @dataclass(frozen=True)
-class _Words:
+class _Wanted:
     """What is looked for: ``anywhere`` as words of any text, ``keys`` (type, value) in columns of such keys."""
 
     anywhere: tuple[str, ...]
     keys: tuple[tuple[str, str], ...]
 
     @cached_property
-    def forms(self) -> list[bytes]:
-        """The words as they stand in bytes of which the letters A to Z were made small: in UTF-8 and in latin-1."""
-        spelt = {spelling for word in self.anywhere for spelling in (word, word.upper())}
-        return sorted(
-            {word.encode("utf-8").lower() for word in spelt}
-            | {word.encode("latin-1", "replace").lower() for word in spelt if not word.isascii()}
-        )
-
-    @cached_property
-    def finder(self) -> BytesAhoCorasick:
-        return BytesAhoCorasick(self.forms)
-
-    @cached_property
-    def longest(self) -> int:
-        return max(map(len, self.forms), default=0)
-
-    def places(self, text: Any) -> tuple[Places, Places]:
-        """Where words begin and end in a buffer of bytes, also inside longer words, and one inside another."""
-        found = self.finder.find_matches_as_indexes(text, overlapping=True)
-        places = np.array(found, dtype=np.int64).reshape(-1, 3)
-        return places[:, 1], places[:, 2]
+    def finder(self) -> Words:
+        return Words(self.anywhere)
 
 
 def find_left_over(
@@ -163,7 +139,7 @@ def _together(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield several
 
 
-def _words(subjects: Sequence[Subject]) -> _Words:
+def _words(subjects: Sequence[Subject]) -> _Wanted:
     anywhere: set[str] = set()
     keys: set[tuple[str, str]] = set()
     for subject in subjects:
@@ -180,7 +156,7 @@ def _words(subjects: Sequence[Subject]) -> _Words:
         ):
             keys |= {(type_, value) for value in values}
             anywhere |= {value for value in values if len(value) >= _LEAST_LETTERS and not value.isdigit()}
-    return _Words(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
+    return _Wanted(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
 
 
 def _email_forms(email: str) -> set[str]:
@@ -195,7 +171,7 @@ def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
     return sent | {hashlib.sha256(f"{type_}|{form}".encode()).hexdigest()[:16] for form in {value, *forms}}
 
 
-def _write_words(connection: duckdb.DuckDBPyConnection, words: _Words) -> None:
+def _write_words(connection: duckdb.DuckDBPyConnection, words: _Wanted) -> None:
     connection.execute("create or replace temp table search_words (word varchar)")
     connection.execute("create or replace temp table search_keys (type varchar, value varchar)")
     if words.anywhere:
@@ -210,7 +186,7 @@ def _write_words(connection: duckdb.DuckDBPyConnection, words: _Words) -> None:
 def _decoded(
     connection: duckdb.DuckDBPyConnection,
     paths: Sequence[Path],
-    words: _Words,
+    words: _Wanted,
     is_thorough: bool,
     longer: dict[Path, set[bytes]],
 ) -> Iterator[tuple[Path, str, int, int]]:
@@ -252,7 +228,7 @@ def _decoded(
 def _in_several(
     connection: duckdb.DuckDBPyConnection,
     paths: Sequence[Path],
-    words: _Words,
+    words: _Wanted,
     is_thorough: bool,
     longer: dict[Path, set[bytes]],
 ) -> Iterator[tuple[Path, str, int, int]]:
@@ -276,7 +252,7 @@ def _in_relation(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     name: str,
-    words: _Words,
+    words: _Wanted,
     is_thorough: bool,
     longer: set[bytes],
 ) -> Iterator[tuple[str, int, int]]:
@@ -325,7 +301,7 @@ def _cells_with_words(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     columns: Sequence[str],
-    words: _Words,
+    words: _Wanted,
     longer: set[bytes],
 ) -> dict[str, tuple[int, int, set[str]]]:
     """By column: cells, finds, and the cells in small letters in which a word stands on its own."""
@@ -340,36 +316,13 @@ def _cells_with_words(
         for n in range(len(columns)):
             texts, is_key = batch.column(2 * n), batch.column(2 * n + 1)
             cells[n] += len(texts) - texts.null_count
-            alone, inside = _cells_in(texts, words)
+            alone, inside, _ = words.finder.in_cells(texts)
             values[n] |= {texts[int(position)].as_py() for position in alone}
             longer |= {texts[int(position)].as_py().encode("utf-8") for position in inside}
             found = np.zeros(len(texts), dtype=bool) if keys[n] == "false" else np.array(is_key)
             found[alone] = True
             counts[n] += int(found.sum())
     return {column: (cells[n], counts[n], values[n]) for n, column in enumerate(columns)}
-
-
-def _cells_in(texts: pa.StringArray, words: _Words) -> tuple[Places, Places]:
-    """Positions of the cells in which a word stands on its own, and of those that only hold one inside another."""
-    none = np.zeros(0, dtype=np.int64)
-    _, offsets, data = texts.buffers()
-    if not words.anywhere or data is None or not data.size:
-        return none, none
-    borders = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    text = np.frombuffer(data, np.uint8)[borders[0] : borders[-1]]
-    borders -= borders[0]
-    begins, ends = words.places(text)
-    cells = np.searchsorted(borders, begins, side="right") - 1
-    is_within = ends <= borders[cells + 1]
-    begins, ends, cells = begins[is_within], ends[is_within], cells[is_within]
-    is_alone = _is_free(text, begins - 1, begins > borders[cells]) & _is_free(text, ends, ends < borders[cells + 1])
-    alone = np.unique(cells[is_alone])
-    return alone, np.setdiff1d(cells, alone)
-
-
-def _is_free(text: npt.NDArray[np.uint8], at: Places, is_there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Whether a word may end at a position: there is nothing there, or no letter and no digit."""
-    return ~is_there | ~_IS_LETTER[text[np.where(is_there, at, 0)]]
 
 
 def _of_people(connection: duckdb.DuckDBPyConnection, relation: str, values: set[str]) -> int:
@@ -388,7 +341,7 @@ def _of_people(connection: duckdb.DuckDBPyConnection, relation: str, values: set
     return int(count)
 
 
-def _in_sqlite(path: Path, words: _Words) -> Iterator[tuple[str, int, int]]:
+def _in_sqlite(path: Path, words: _Wanted) -> Iterator[tuple[str, int, int]]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
         for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
             cells = count = 0
@@ -404,7 +357,7 @@ def _in_sqlite(path: Path, words: _Words) -> Iterator[tuple[str, int, int]]:
                     pa.string(),
                 )
                 cells += len(texts)
-                count += len(_cells_in(texts, words)[0])
+                count += len(words.finder.in_cells(texts)[0])
             yield table, count, cells
 
 
@@ -421,14 +374,14 @@ def _begins_with(path: Path, magic: bytes) -> bool:
         return stream.read(len(magic)) == magic
 
 
-def _count_in_bytes(path: Path, words: _Words, longer: set[bytes]) -> int:
+def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
     """How often a word stands in the bytes of a file, or of what is packed in it, in UTF-8 or latin-1.
 
     In a database values stand side by side, without anything between them: there a word counts wherever it stands,
     unless it is a part of one of the ``longer`` values that the tables hold.
     """
     is_packed = looks_like_parquet(path) or _is_duckdb(path)
-    longest = 2 + max(words.longest, max(map(len, longer), default=0))
+    longest = 2 + max(words.finder.longest, max(map(len, longer), default=0))
 
     def is_part_of_longer(text: bytes, begin: int, end: int) -> bool:
         near = text[max(0, begin - longest) : end + longest]
@@ -442,12 +395,12 @@ def _count_in_bytes(path: Path, words: _Words, longer: set[bytes]) -> int:
             text = (before + chunk).lower()
             # What begins near the end is looked at again with what follows it.
             until = offset + len(text) - (2 * longest if chunk else 0)
-            begins, ends = words.places(text)
+            which, begins, ends = words.finder.places(text)
             is_new = (offset + begins >= done) & (offset + begins < until)
-            begins, ends = begins[is_new], ends[is_new]
+            which, begins, ends = which[is_new], begins[is_new], ends[is_new]
             if len(begins) and not is_packed:
                 letters = np.frombuffer(text, np.uint8)
-                is_alone = _is_free(letters, begins - 1, begins > 0) & _is_free(letters, ends, ends < len(text))
+                is_alone = words.finder.are_alone(letters, which, begins, ends, 0, len(text))
                 begins, ends = begins[is_alone], ends[is_alone]
             total += len(
                 {

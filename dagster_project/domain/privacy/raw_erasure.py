@@ -278,8 +278,11 @@ class Eraser:
         if column.type in ("email", "phone"):
             return [(column.type, forms[column.type])]
         if column.type == "key_value" and "key_type" in feed.column_names:
+            # A type that is none of these is a mistake, and says nothing of the value.
+            known = ", ".join(f"'{type_}'" for type_ in forms | numbers)
+            is_unknown = f"coalesce(rows.key_type not in ({known}), true)"
             return [
-                (type_, f"case rows.key_type when '{type_}' then {keyed} end")
+                (type_, f"case when rows.key_type = '{type_}' or {is_unknown} then {keyed} end")
                 for type_, keyed in (forms | numbers).items()
             ]
         return list(forms.items()) if column.type == "key_value" else []

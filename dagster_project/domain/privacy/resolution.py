@@ -22,6 +22,9 @@ from dagster_project.domain.sql_literal import literal
 _IDENTIFIERS = """
     select feed, record_id, 'email' as type, email as value from held where email is not null
     union all
+    -- As the identity stage compares it: somebody's «@hotmial.fr» is this person's address too.
+    select feed, record_id, 'email', email_key from held where email_key is not null and email_key <> email
+    union all
     select feed, record_id, 'phone', phone from held where phone is not null
     union all
     select feed, record_id, 'address', address_line1 from held where address_line1 is not null
@@ -125,7 +128,7 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
         create or replace temp table held as
         select
             records.feed, records.record_id, records.seen_at, links.account_id,
-            contacts.email, contacts.phone, contacts.address_line1,
+            contacts.email, contacts.email_key, contacts.phone, contacts.address_line1,
             coalesce(records.customer_id, if(records.feed = 'shop_customers', records.record_id, null)) as customer_id,
             coalesce(records.card_id, if(records.feed = 'loyalty_members', records.record_id, null)) as card_id,
             records.payment_token
@@ -292,7 +295,7 @@ def _share_common_addresses(connection: duckdb.DuckDBPyConnection, raw: Path) ->
     texts.append(
         """
         select identifier from restricted.account.identifiers anti join asked using (account_id)
-        where identifier_type = 'address'
+        where identifier_type = 'post'
         """
     )
     words = Words([value for (value,) in own])

@@ -380,12 +380,16 @@ def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
     In a database values stand side by side, without anything between them: there a word counts wherever it stands,
     unless it is a part of one of the ``longer`` values that the tables hold.
     """
-    is_packed = looks_like_parquet(path) or _is_duckdb(path)
+    is_parquet = looks_like_parquet(path)
+    is_packed = is_parquet or _is_duckdb(path)
     longest = 2 + max(words.finder.longest, max(map(len, longer), default=0))
 
     def is_part_of_longer(text: bytes, begin: int, end: int) -> bool:
         near = text[max(0, begin - longest) : end + longest]
-        return any(value in near for value in longer)
+        if any(value in near for value in longer):
+            return True
+        # Parquet is written without what it had before, and of a value often only the end stands there in full.
+        return is_parquet and any(text[begin:end] in value for value in longer)
 
     def count(stream: IO[bytes]) -> int:
         total = offset = done = 0  # where the text begins in the stream, and up to where beginnings were counted

@@ -22,8 +22,9 @@ def _bytes_among(letters: bytes) -> npt.NDArray[np.bool_]:
 
 
 _IS_LETTER = _bytes_among(b"0123456789abcdefghijklmnopqrstuvwxyz")
-# What may stand inside the part of an e-mail before the @: with a letter before it, the address goes on to the left.
-_JOINS_EMAIL = _bytes_among(b"._%+-")
+# What an e-mail may go on with: to the left, and to the right where a letter follows.
+_BEFORE_EMAIL = _IS_LETTER | _bytes_among(b"._+%-")
+_WITHIN_DOMAIN = _bytes_among(b".-")
 
 
 class Words:
@@ -54,15 +55,16 @@ class Words:
         self, text: npt.NDArray[np.uint8], which: Places, begins: Places, ends: Places, first: Any, last: Any
     ) -> npt.NDArray[np.bool_]:
         """Whether words that begin and end there are words of their own in the text between ``first`` and ``last``: no
-        letter and no digit beside them. Nor is an e-mail one with which a longer one ends: ``a@x.fr`` in ``b.a@x.fr``.
+        letter and no digit beside them. An e-mail is none inside a longer one: ``lea@mail.example`` in
+        ``anne.lea@mail.example``, who is somebody else.
         """
 
         def is_at(letters: npt.NDArray[np.bool_], at: Places) -> npt.NDArray[np.bool_]:
             is_there = (at >= first) & (at < last)
             return is_there & letters[text[np.where(is_there, at, 0)]]
 
-        goes_on = is_at(_JOINS_EMAIL, begins - 1) & is_at(_IS_LETTER, begins - 2) & self._is_email[which]
-        return ~(is_at(_IS_LETTER, begins - 1) | is_at(_IS_LETTER, ends) | goes_on)
+        goes_on = is_at(_BEFORE_EMAIL, begins - 1) | (is_at(_WITHIN_DOMAIN, ends) & is_at(_IS_LETTER, ends + 1))
+        return ~(is_at(_IS_LETTER, begins - 1) | is_at(_IS_LETTER, ends) | (goes_on & self._is_email[which]))
 
     def in_cells(self, texts: pa.StringArray) -> tuple[Places, Places, set[str]]:
         """Positions of the texts (in small letters) in which a word stands on its own, of those that only hold one

@@ -435,16 +435,19 @@ def erase_in_raw(
     *,
     at: datetime,
     request_hashes: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[ErasedFile]:
     """Empty the rows of ``subjects`` in every raw file; what was done, also written to ``raw/erasures.jsonl``.
 
     Their tombstones must be among the eraser's. May be called again: what is empty is not found again. Only files that
-    hold something are written.
+    hold something are written. ``progress`` is told how many of how many files are done.
     """
     done = []
     for left_over in raw.glob("*/.*.erasing"):
         left_over.unlink()
-    for feed, sha256 in find_raw_files(connection, raw, subjects):
+    concerned = find_raw_files(connection, raw, subjects)
+    for number, (feed, sha256) in enumerate(concerned):
+        progress(number, len(concerned))
 
         def note(removed: int, blanked: int, feed: str = feed, sha256: str = sha256) -> None:
             done.append(ErasedFile(feed, sha256, removed, blanked))

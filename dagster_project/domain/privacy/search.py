@@ -89,7 +89,7 @@ def find_left_over(
 ) -> Search:
     """Look through every file of ``home`` but the ``ignored`` ones (and what lies in them).
 
-    Any connection will do. ``progress`` is told how many of how many bytes are looked through. Cost grows with the size
+    Any connection will do. ``progress`` is told how many of how many MiB are looked through. Cost grows with the size
     of the home; with the number of words only by their memory. A database that another process writes to is read byte
     by byte only.
     """
@@ -117,7 +117,7 @@ def find_left_over(
             if is_thorough and words.anywhere and (count := _count_in_bytes(path, words, longer[path])):
                 found.append(Found(path.relative_to(home).as_posix(), "bytes", count))
             done += sizes[path]
-            progress(done, in_all)
+            progress(done >> 20, in_all >> 20)
     return Search(
         tuple(sorted(found, key=lambda each: (each.file, each.place))), len(looked), in_all, cells, is_thorough
     )

@@ -6,6 +6,7 @@ Here belongs the order of the steps, which a killed run can take up again: who i
 """
 
 import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -41,6 +42,8 @@ RECEIPTS = "receipts"
 _WORK = "open"
 _SUBJECTS = "subjects.jsonl"
 _LEFT_OVER = "left_over.jsonl"
+# Seconds between two sentences about the progress of a long step.
+_PAUSE = 10.0
 # The number of the request that retention makes of itself: all whose period is over at a day are one subject.
 _RETENTION = "retention-{as_of}"
 
@@ -64,7 +67,7 @@ class Plan:
 def erase_again(settings: Settings) -> Callable[[duckdb.DuckDBPyConnection, Feed, Path, str], None]:
     """What a night does to each new raw file: rows of people who were erased are emptied before they count."""
     tombstones = read_tombstones(settings.privacy / TOMBSTONES)
-    if not tombstones:
+    if not tombstones.num_rows:
         return lambda connection, feed, path, sha256: None
     eraser = Eraser(read_key(settings.privacy), tombstones, settings.default_country)
 
@@ -245,8 +248,8 @@ def erase(
 
     ``at`` is the moment, with its zone; ``confirmed`` names requests that mean all accounts which hold their e-mail or
     phone. Takes up an erasure that was cut off, first. Afterwards a night publishes a
-    release without them, and tells destinations to forget. Raises HomeIsBusy while a run works in the home,
-    ReleaseError where there is no release.
+    release without them, and tells destinations to forget. ``announce`` is told each step by its name, and now and then
+    how far a long one is. Raises HomeIsBusy while a run works in the home, ReleaseError where there is no release.
     """
     hold_run_lock(settings.lock)
     try:
@@ -255,6 +258,7 @@ def erase(
             receipts += _carry_out(settings, warehouse, at, announce)
         work = settings.privacy / _WORK
         left = read_subjects(work / _LEFT_OVER) if (work / _LEFT_OVER).is_file() else []
+        announce("who")
         resolved, undecided = _resolve(settings, with_retention, confirmed)
         if undecided != _read_undecided(settings):
             write_private_lines(settings.privacy / UNDECIDED, [json.dumps(sorted(undecided)), "\n"])
@@ -280,11 +284,19 @@ def _carry_out(
     hashes = [key.hash("request", subject.request_id) for subject in subjects]
     announce("tombstones")
     page = settings.privacy / TOMBSTONES
-    add_tombstones(page, (stone for subject in subjects for stone in tombstones_of(key, subject)))
+    add_tombstones(page, tombstones_of(key, *subjects))
     announce("raw")
     eraser = Eraser(key, read_tombstones(page), settings.default_country)
     with warehouse.scratch() as connection:
-        raw_files = erase_in_raw(connection, settings.raw, subjects, eraser, at=at, request_hashes=hashes)
+        raw_files = erase_in_raw(
+            connection,
+            settings.raw,
+            subjects,
+            eraser,
+            at=at,
+            request_hashes=hashes,
+            progress=_now_and_then(announce, "raw: {} of {} files"),
+        )
     announce("landing")
     landed, waiting = _erase_landed(settings)
     announce("exports")
@@ -306,10 +318,23 @@ def _carry_out(
         until = as_of + timedelta(days=settings.removal_days)
     announce("releases")
     with warehouse.scratch() as connection:
-        releases = erase_in_releases(connection, settings.home, subjects, at=at, request_hashes=hashes)
+        releases = erase_in_releases(
+            connection,
+            settings.home,
+            subjects,
+            at=at,
+            request_hashes=hashes,
+            progress=_now_and_then(announce, "releases: {} of {}"),
+        )
     announce("search")
     with warehouse.scratch() as connection:
-        search = find_left_over(connection, settings.home, subjects, ignored=_ignored(settings))
+        search = find_left_over(
+            connection,
+            settings.home,
+            subjects,
+            ignored=_ignored(settings),
+            progress=_now_and_then(announce, "search: {} of {} MiB"),
+        )
     receipts = [
         make_receipt(
             subject,
@@ -339,6 +364,19 @@ def _carry_out(
         work.with_name(_LEFT_OVER).unlink(missing_ok=True)
         work.unlink()
     return receipts
+
+
+def _now_and_then(announce: Callable[[str], None], words: str) -> Callable[[int, int], None]:
+    """What tells how much of how much is done, but not more often than every ten seconds."""
+    told = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _PAUSE:
+            told = time.monotonic()
+            announce(words.format(done, of))
+
+    return tell
 
 
 def _erase_landed(settings: Settings) -> tuple[list[str], list[str]]:

@@ -111,7 +111,8 @@ def test_no_layer_knows_the_ones_above_it(folder: str) -> None:
 
 def test_nothing_but_the_command_and_the_benchmarks_knows_the_demo() -> None:
     for path in modules(PACKAGE):
-        if inside(path).split("/")[0] not in ("demo", "bench.py", "accuracy") and inside(path) != "commands/demo.py":
+        knows = ("demo", "bench.py", "privacy_bench.py", "accuracy")
+        if inside(path).split("/")[0] not in knows and inside(path) != "commands/demo.py":
             assert not below(imports(path), "dagster_project.demo"), inside(path)
 
 

@@ -171,14 +171,17 @@ def write_release(folder: Path, records: list[tuple[str, str, str]]) -> Path:
             """
         )
         connection.execute(
-            "create table identity.contacts (contact_id bigint, email varchar, phone varchar, address_line1 varchar)"
+            """
+            create table identity.contacts (contact_id bigint, email varchar, email_key varchar, phone varchar,
+                address_line1 varchar)
+            """
         )
         for place, (number, email, _) in enumerate(records):
             connection.execute(
                 "insert into identity.records values ('shop_customers', $1, $2, '2020-07-01', $1, null, null)",
                 [number, place],
             )
-            connection.execute("insert into identity.contacts values ($1, $2, null, null)", [place, email])
+            connection.execute("insert into identity.contacts values ($1, $2, $2, null, null)", [place, email])
     return folder
 
 

@@ -21,7 +21,7 @@ import jinja2
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.formats import Formats
 from dagster_project.domain.identity.explanation_words import FEED_WORDS, HOUSEHOLD_WORDS, RULE_WORDS
-from dagster_project.domain.privacy.raw_erasure import find_raw_files, match_rows
+from dagster_project.domain.privacy.raw_erasure import eraser_of, find_raw_files, match_rows
 from dagster_project.domain.privacy.subject import Subject, create_subject_tables
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
@@ -323,8 +323,9 @@ def gather(
         for readers in DATABASES:
             connection.execute(f"detach {readers}")
     delivered: dict[str, Rows] = {}
+    eraser = eraser_of(subject, country)
     for feed, sha256 in find_raw_files(connection, raw, [subject]):
-        rows = match_rows(connection, feeds()[feed], raw / feed / f"{sha256}.parquet", subject, country)
+        rows = match_rows(connection, feeds()[feed], raw / feed / f"{sha256}.parquet", eraser)
         delivered.setdefault(feed, []).extend(_placed(rows, deliveries.get((feed, sha256), ())))
     for feed, key, records in _OF_PURCHASES:
         for row in _rows_of_purchases(connection, raw, feed, key, records):

@@ -10,8 +10,10 @@ Not for who is erased: ``subject``, ``resolution``, ``tombstones``. Not for the 
 removing those that raw holds now: ``erase_landed``.
 """
 
+import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from dagster_project.domain.contract import Column, Feed, feeds
 from dagster_project.domain.landing.deliveries import (
@@ -30,14 +31,15 @@ from dagster_project.domain.landing.deliveries import (
     read_erasures,
     sync_folder,
 )
-from dagster_project.domain.phones import standardise
+from dagster_project.domain.phones import write_standard_phones
 from dagster_project.domain.privacy.subject import Subject, standard_email
 from dagster_project.domain.privacy.tombstones import (
     ERASED,
     Key,
-    Tombstone,
-    create_tombstone_table,
+    Tombstones,
+    mark,
     tombstones_of,
+    write_tombstone_table,
 )
 from dagster_project.domain.sql_literal import literal
 
@@ -75,6 +77,8 @@ _RECORDS = {
     "shop_refunds": "refund_id",
     "privacy_requests": "request_id",
 }
+# A row that could not be read as a row is one text: each of its words is compared.
+_WORDS_OF_TEXT = r"regexp_split_to_array(coalesce(_text, ''), '[\s;,\"|]+')"
 
 
 @dataclass(frozen=True)
@@ -90,18 +94,23 @@ class ErasedFile:
 class Eraser:
     """Empties what tombstones match, in the raw files that it is given. Made once for a night or an erasure.
 
-    ``country`` is that of numbers without an international prefix. Uses a connection of the caller's for each file.
+    ``country`` is that of numbers without an international prefix. Uses a connection of the caller's for each file, all
+    of them to one database in memory, where the tombstones become a table once: cursors of it may work side by side.
     """
 
-    def __init__(self, key: Key, tombstones: Sequence[Tombstone], country: str) -> None:
+    _numbers = itertools.count()
+
+    def __init__(self, key: Key, tombstones: Tombstones, country: str) -> None:
         self._key = key
         self._tombstones = tombstones
         self._country = country
+        self._table = f"tombstones_{next(self._numbers)}"
+        self._lock = threading.Lock()
 
     @property
     def has_work(self) -> bool:
         """Whether anybody was ever erased here: else files are left alone."""
-        return bool(self._tombstones)
+        return self._tombstones.num_rows > 0
 
     def erase_in(
         self,
@@ -154,7 +163,9 @@ class Eraser:
 
     def match(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> None:
         """Write the temp table ``erasure_matches`` (line, is_spared) of a raw file."""
-        create_tombstone_table(connection, self._tombstones)
+        with self._lock:
+            if not connection.execute("select 1 from duckdb_tables() where table_name = $1", [self._table]).fetchall():
+                write_tombstone_table(connection, self._table, self._tombstones)
         self._write_standard_forms(connection, feed, path)
         self._write_matches(connection, feed, path)
 
@@ -163,29 +174,28 @@ class Eraser:
         compared.
         """
         parts = [
-            f"select distinct {column.name} as delivered from read_parquet({literal(path)})"
+            f"select {column.name} as delivered from read_parquet({literal(path)})"
             for column in feed.columns
             if column.type in ("email", "phone", "key_value")
         ]
-        given = " union ".join(parts) or "select null::varchar as delivered where false"
-        values = [
-            value
-            for (value,) in connection.execute(
-                f"select delivered from ({given}) where delivered is not null and delivered not like '{ERASED}%'"
-            ).fetchall()
-        ]
-        emails = [value if "@" in value else None for value in values]
-        phones = [None if "@" in value else standardise(value, self._country) for value in values]
-        told = pa.table(  # noqa: F841 - read by the SQL
-            {
-                "delivered": pa.array(values, pa.string()),
-                "email": pa.array(emails, pa.string()),
-                "phone": pa.array(phones, pa.string()),
-            }
-        )
+        given = " union all ".join(parts) or "select null::varchar as delivered where false"
         connection.execute(
-            "create or replace temp table standard_forms as"
-            f" select delivered, {standard_email('email')} as email, phone from told"
+            f"""
+            create or replace temp table delivered_forms as
+            select distinct delivered from ({given})
+            where delivered is not null and delivered not like '{ERASED}%'
+            """
+        )
+        numbers = "select delivered as value from delivered_forms where delivered not like '%@%'"
+        write_standard_phones(connection, numbers, "delivered_phones", self._country, is_temporary=True)
+        connection.execute(
+            f"""
+            create or replace temp table standard_forms as
+            select
+                delivered, if(delivered like '%@%', {standard_email("delivered")}, null) as email, e164 as phone
+            from delivered_forms
+            left join delivered_phones on delivered = delivered_value
+            """
         )
 
     def _write_matches(self, connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path) -> None:
@@ -207,8 +217,6 @@ class Eraser:
         )
         moment = _moment(feed, f"rows.{_MOMENTS[feed.name]}")
         updated = _moment(feed, f"rows.{feed.version}") if feed.version else moment
-        # A row that could not be read as a row is one text: each of its words is compared.
-        words = r"regexp_split_to_array(coalesce(_text, ''), '[\s;,\"|]+')"
         in_text = ", ".join(
             f"{{'type': '{type_}', 'keyed_hash': {self._key.sql(type_, word)}}}"
             for type_, word in (("email", "lower(word)"), ("customer_id", "word"), ("card_id", "word"))
@@ -224,14 +232,26 @@ class Eraser:
                 where rows._rule is null and not {_is_done(feed)}
                 union all
                 select line, null, null, unnest([{in_text}])
-                from (select line, unnest({words}) as word from read_parquet({literal(path)}) where _text is not null)
+                from (
+                    select line, unnest({_WORDS_OF_TEXT}) as word from read_parquet({literal(path)})
+                    where _text is not null
+                )
+            ),
+
+            -- Few files hold anybody who was erased: only what begins like a tombstone is compared with whole ones.
+            marked as materialized (
+                select *
+                from (select *, {mark("key.keyed_hash")} as mark from keys where key.keyed_hash is not null) as keys
+                semi join {self._table} as marks using (mark)
             ),
 
             matches as (
                 select keys.line, tombstones.type
-                from keys
-                join tombstones
-                    on keys.key.type = tombstones.type and keys.key.keyed_hash = tombstones.keyed_hash
+                from marked as keys
+                join {self._table} as tombstones
+                    on keys.mark = tombstones.mark
+                    and keys.key.type = tombstones.type
+                    and keys.key.keyed_hash = tombstones.keyed_hash
                 where coalesce(
                     case tombstones.because when 'retention' then keys.told_updated_at else keys.told_at end
                     <= tombstones.until_at,
@@ -258,8 +278,11 @@ class Eraser:
         if column.type in ("email", "phone"):
             return [(column.type, forms[column.type])]
         if column.type == "key_value" and "key_type" in feed.column_names:
+            # A type that is none of these is a mistake, and says nothing of the value.
+            known = ", ".join(f"'{type_}'" for type_ in forms | numbers)
+            is_unknown = f"coalesce(rows.key_type not in ({known}), true)"
             return [
-                (type_, f"case rows.key_type when '{type_}' then {keyed} end")
+                (type_, f"case when rows.key_type = '{type_}' or {is_unknown} then {keyed} end")
                 for type_, keyed in (forms | numbers).items()
             ]
         return list(forms.items()) if column.type == "key_value" else []
@@ -279,7 +302,7 @@ class Eraser:
                 type_ = _NUMBERS[name]
                 own = (
                     f"{self._key.sql(type_, f'trim({value})')}"
-                    f" in (select keyed_hash from tombstones where type = '{type_}')"
+                    f" in (select keyed_hash from {self._table} where type = '{type_}')"
                 )
                 value = f"case when not is_theirs and not (is_spared and {own}) then {value} end"
             listed.append(f"{value} as {name}")
@@ -325,12 +348,14 @@ def _moment(feed: Feed, column: str) -> str:
     return f"coalesce({till}, {iso})"
 
 
-def match_rows(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, subject: Subject, country: str
-) -> list[dict[str, Any]]:
-    """The rows of one raw file that are the subject's, as delivered, with ``line``: what an erasure would take."""
-    key = Key("access", "access")  # nothing of it is kept
-    eraser = Eraser(key, tombstones_of(key, subject), country)
+def eraser_of(subject: Subject, country: str) -> Eraser:
+    """One that matches what is the subject's, whenever it was said; nothing of its key or tombstones is kept."""
+    key = Key("access", "access")
+    return Eraser(key, tombstones_of(key, subject), country)
+
+
+def match_rows(connection: duckdb.DuckDBPyConnection, feed: Feed, path: Path, eraser: Eraser) -> list[dict[str, Any]]:
+    """The rows of one raw file that an eraser would take, as delivered, with ``line``."""
     eraser.match(connection, feed, path)
     result = connection.execute(
         f"""
@@ -370,14 +395,23 @@ def find_raw_files(
             for name in columns
             for form in (name, f"trim({name})", f"lower(trim({name}))")
         )
-        conditions += " or _text is not null"
         found += [
             (feed.name, sha256)
             for (sha256,) in connection.execute(
                 f"""
-                select distinct parse_filename(filename, true)
-                from read_parquet({literal(raw / feed.name / "*.parquet")}, filename = true)
-                where {conditions}
+                with told as (
+                    select *, parse_filename(filename, true) as sha256
+                    from read_parquet({literal(raw / feed.name / "*.parquet")}, filename = true)
+                ),
+
+                words as (
+                    select sha256, unnest({_WORDS_OF_TEXT}) as word from told where _text is not null
+                )
+
+                select sha256 from told where {conditions}
+                union
+                select sha256 from words
+                where word in (select value from plain_values) or lower(word) in (select value from plain_values)
                 order by 1
                 """
             ).fetchall()
@@ -401,16 +435,19 @@ def erase_in_raw(
     *,
     at: datetime,
     request_hashes: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[ErasedFile]:
     """Empty the rows of ``subjects`` in every raw file; what was done, also written to ``raw/erasures.jsonl``.
 
     Their tombstones must be among the eraser's. May be called again: what is empty is not found again. Only files that
-    hold something are written.
+    hold something are written. ``progress`` is told how many of how many files are done.
     """
     done = []
     for left_over in raw.glob("*/.*.erasing"):
         left_over.unlink()
-    for feed, sha256 in find_raw_files(connection, raw, subjects):
+    concerned = find_raw_files(connection, raw, subjects)
+    for number, (feed, sha256) in enumerate(concerned):
+        progress(number, len(concerned))
 
         def note(removed: int, blanked: int, feed: str = feed, sha256: str = sha256) -> None:
             done.append(ErasedFile(feed, sha256, removed, blanked))

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ import duckdb
 
 from dagster_project.domain.activation import sent_hashes
 from dagster_project.domain.privacy.subject import Subject, create_subject_tables
+from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES, MANIFEST, STORAGE_VERSION, replace_manifest
 from dagster_project.domain.sql_literal import literal
 
@@ -46,6 +47,7 @@ _FOUND_BY = ("rule", "confidence", "household_id")
 # The row as it was delivered, or words about it.
 _TEXTS = ("delivered_row", "text")
 _WORDS = ("cause", "evidence")
+_TEXTS_AT_ONCE = 20_000
 # The key of a record of these feeds is the person's; that of an order, a ticket or a refund is the till's.
 _PEOPLE = ("shop_customers", "loyalty_members")
 
@@ -71,13 +73,14 @@ def erase_in_releases(
     *,
     at: datetime,
     request_hashes: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[ErasedRelease]:
     """Take ``subjects`` out of every release of a home, also of those that were lost; one result per release, oldest
     first.
 
     Any connection will do. ``at`` and ``request_hashes`` (keyed hashes of the requests) go into the manifest. A release
-    that holds nothing of them is only read. Cost grows with the releases that hold something. Raises ReleaseError where
-    a manifest cannot be read.
+    that holds nothing of them is only read. Cost grows with the bytes of the releases that hold something. ``progress``
+    is told how many of how many releases are done. Raises ReleaseError where a manifest cannot be read.
     """
     folders = sorted(
         path.parent
@@ -85,7 +88,11 @@ def erase_in_releases(
         for path in home.glob(f"{pattern}/{MANIFEST}")
         if not path.parent.is_symlink()
     )
-    return [_erase_in_release(connection, folder, subjects, at, request_hashes) for folder in folders]
+    done: list[ErasedRelease] = []
+    for folder in folders:
+        progress(len(done), len(folders))
+        done.append(_erase_in_release(connection, folder, subjects, at, request_hashes))
+    return done
 
 
 def _erase_in_release(
@@ -103,13 +110,14 @@ def _erase_in_release(
     create_subject_tables(connection, subjects)
     restricted = folder / DATABASES["restricted"]
     _add_what_the_release_knows(connection, restricted)
+    words = _words(connection)
     lines = _erase_lines(connection, folder, restricted)
     # The restricted database says which identifiers are whose: it is rewritten last.
     for database in (DATABASES["analysts"], DATABASES["restricted"]):
         path = folder / database
         if not path.is_file():
             continue
-        found = _erase_in_database(connection, path)
+        found = _erase_in_database(connection, path, words)
         removed, blanked = removed + found[0], blanked + found[1]
         row_counts |= found[2]
     erased = ErasedRelease(folder.name, removed, blanked, lines)
@@ -194,13 +202,15 @@ def _add_what_the_release_knows(connection: duckdb.DuckDBPyConnection, restricte
         connection.execute("detach old")
 
 
-def _erase_in_database(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, int, dict[str, int]]:
+def _erase_in_database(
+    connection: duckdb.DuckDBPyConnection, path: Path, words: Words
+) -> tuple[int, int, dict[str, int]]:
     """Rows that went, rows without the person now, and the rows of every table that changed, by qualified name."""
     connection.execute(f"attach {literal(path)} as old (read_only)")
     try:
         tables = _columns(connection, "old")
-        pattern = _pattern(connection)
-        rules = {table: _rule(columns, table, pattern) for table, columns in tables.items()}
+        _write_texts(connection, tables, words)
+        rules = {table: _rule(columns, table) for table, columns in tables.items()}
         touched: dict[tuple[str, str], tuple[int, int]] = {}
         for (schema, name), (about, replaced) in rules.items():
             if about is None:
@@ -221,25 +231,48 @@ def _erase_in_database(connection: duckdb.DuckDBPyConnection, path: Path) -> tup
         connection.execute("detach old")
 
 
-def _pattern(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """What finds an identifier as a word of its own in a text."""
-    values = [value for (value,) in connection.execute("select distinct value from subject_identifiers").fetchall()]
-    if not values:
-        return None
-    escaped = "|".join(_escaped(value) for value in sorted(values))
-    return f"(?i)(?:^|[^0-9A-Za-z])(?:{escaped})(?:$|[^0-9A-Za-z])"
+def _words(connection: duckdb.DuckDBPyConnection) -> Words:
+    """What finds an identifier, or the hash of one, as a word of its own in a text: the number of a refused row of a
+    feed without numbers is made of its columns, the hashed e-mail among them.
+    """
+    values = connection.execute(
+        """
+        select lower(value) from subject_identifiers
+        union
+        select sha256(value) from subject_identifiers where type in ('email', 'phone')
+        """
+    ).fetchall()
+    return Words([value for (value,) in values])
 
 
-def _escaped(value: str) -> str:
-    """For RE2: letters and digits as they are, everything else as what it is."""
-    return "".join(letter if letter.isalnum() else f"\\x{{{ord(letter):x}}}" for letter in value)
+def _write_texts(
+    connection: duckdb.DuckDBPyConnection, tables: dict[tuple[str, str], dict[str, str]], words: Words
+) -> None:
+    """``subject_texts`` (text): those of the database that hold an identifier, in small letters. Each is read once,
+    however many people are erased: a pattern of all their words would be too large to be made.
+    """
+    connection.execute("create or replace temp table subject_texts (text varchar)")
+    columns = [
+        f'select "{name}" as text from old."{schema}"."{table}"'
+        for (schema, table), types in tables.items()
+        for name in (*_TEXTS, *_WORDS, *(("record_id",) if schema == "staging" else ()))
+        if name in types
+    ]
+    if not columns or not len(words):
+        return
+    told = connection.sql(f"select distinct lower(text) as text from ({' union all '.join(columns)})")
+    found: list[str] = []
+    for batch in told.to_arrow_reader(_TEXTS_AT_ONCE):
+        texts = batch.column(0)
+        found += [texts[int(position)].as_py() for position in words.in_cells(texts)[0]]
+    connection.execute("insert into subject_texts select unnest($1::varchar[])", [found])
 
 
 Rule = tuple[str | None, dict[str, str]]
 """Which rows are about the person (SQL; None = none can be), and what takes the place of which column there."""
 
 
-def _rule(columns: dict[str, str], table: tuple[str, str], pattern: str | None) -> Rule:
+def _rule(columns: dict[str, str], table: tuple[str, str]) -> Rule:
     if table == ("identity", "contacts"):
         return "told.contact_id in (select contact_id from subject_contacts)", {}
     accounts = [name for name in columns if name == "account_id" or name.endswith("_account_id")]
@@ -257,11 +290,13 @@ def _rule(columns: dict[str, str], table: tuple[str, str], pattern: str | None) 
         return " or ".join(conditions), {name: "null" for name in columns if name in accounts or name in _FOUND_BY}
     conditions += by_record
     if texts or (table[0] == "staging" and pairs):
-        if texts and pattern:
-            conditions += [f"regexp_matches(told.{name}, {literal(pattern)})" for name in texts]
+        conditions += [_is_text(name) for name in (*texts, *(record for _, record in pairs))]
         blanked = dict.fromkeys(texts, "null")
         people = ", ".join(literal(feed) for feed in _PEOPLE)
-        blanked |= {record: f"case when told.{feed} not in ({people}) then told.{record} end" for feed, record in pairs}
+        blanked |= {
+            record: f"case when told.{feed} not in ({people}) and not {_is_text(record)} then told.{record} end"
+            for feed, record in pairs
+        }
         return " or ".join(conditions) or None, blanked
     conditions += [
         f"told.{name} in (select value from subject_identifiers where type = {literal(type_)})"
@@ -277,9 +312,13 @@ def _rule(columns: dict[str, str], table: tuple[str, str], pattern: str | None) 
         conditions.append(
             "told.value_hash in (select substr(sha256(type || '|' || value), 1, 16) from subject_identifiers)"
         )
-    if pattern:
-        conditions += [f"regexp_matches(told.{name}, {literal(pattern)})" for name in _WORDS if name in columns]
+    conditions += [_is_text(name) for name in _WORDS if name in columns]
     return " or ".join(conditions) or None, {}
+
+
+def _is_text(column: str) -> str:
+    """SQL: whether a text holds an identifier of the person."""
+    return f"lower(told.{column}) in (select text from subject_texts)"
 
 
 def _write_anew(

@@ -14,12 +14,16 @@ import pyarrow as pa
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
 from dagster_project.domain.privacy.subject import Because, Subject, standard_email
+from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
 
 # The records that a person gave, by the column of ``identity.records`` and ``identity.contacts`` that names each.
 _IDENTIFIERS = """
     select feed, record_id, 'email' as type, email as value from held where email is not null
+    union all
+    -- As the identity stage compares it: somebody's «@hotmial.fr» is this person's address too.
+    select feed, record_id, 'email', email_key from held where email_key is not null and email_key <> email
     union all
     select feed, record_id, 'phone', phone from held where phone is not null
     union all
@@ -31,6 +35,7 @@ _IDENTIFIERS = """
     union all
     select feed, record_id, 'payment_token', payment_token from held where payment_token is not null
 """
+_TEXTS_AT_ONCE = 50_000
 _FIELDS = {
     "email": "emails",
     "phone": "phones",
@@ -95,6 +100,7 @@ def resolve_subjects(
         _write_held(connection, until_at)
         _write_identifiers(connection, raw, country)
         _write_own(connection)
+        _share_common_addresses(connection, raw)
         _write_spellings(connection, raw, country)
         return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
     finally:
@@ -122,7 +128,7 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
         create or replace temp table held as
         select
             records.feed, records.record_id, records.seen_at, links.account_id,
-            contacts.email, contacts.phone, contacts.address_line1,
+            contacts.email, contacts.email_key, contacts.phone, contacts.address_line1,
             coalesce(records.customer_id, if(records.feed = 'shop_customers', records.record_id, null)) as customer_id,
             coalesce(records.card_id, if(records.feed = 'loyalty_members', records.record_id, null)) as card_id,
             records.payment_token
@@ -265,6 +271,41 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
             and own_records.feed = identifiers.feed and own_records.record_id = identifiers.record_id
         where own_records.record_id is null and held.account_id is not null
         """
+    )
+
+
+def _share_common_addresses(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
+    """An address that stands in somebody else's, in whatever letters, is not the person's alone: «12 rue de la Paix» in
+    «Résidence les Lilas, 12 RUE DE LA PAIX». Reads the addresses of all raw files and of the release.
+    """
+    own = connection.execute(
+        "select distinct lower(value) from judged where type = 'address' and not is_shared"
+    ).fetchall()
+    if not own:
+        return
+    texts = [
+        f"""
+        select address_line1 as text from read_parquet({literal(raw / feed / "*.parquet")}) as told
+        anti join own_records
+            on own_records.feed = '{feed}' and own_records.record_id = trim(told.{speaker["record"]})
+        """
+        for feed, speaker in _SPEAKERS.items()
+        if "address_line1" in feeds()[feed].column_names and any((raw / feed).glob("*.parquet"))
+    ]
+    texts.append(
+        """
+        select identifier from restricted.account.identifiers anti join asked using (account_id)
+        where identifier_type = 'post'
+        """
+    )
+    words = Words([value for (value,) in own])
+    common: set[str] = set()
+    others = connection.sql(f"select distinct lower(text) as text from ({' union all '.join(texts)}) as told(text)")
+    for batch in others.to_arrow_reader(_TEXTS_AT_ONCE):
+        common |= words.in_cells(batch.column(0))[2]
+    connection.execute(
+        "update judged set is_shared = true where type = 'address' and lower(value) in (select unnest($1::varchar[]))",
+        [sorted(common)],
     )
 
 

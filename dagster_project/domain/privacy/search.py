@@ -5,14 +5,14 @@ read byte by byte, for what was deleted inside a database stays in its free bloc
 belongs finding; not what is removed, nor the sentence about it (``receipt``). A find never tells the value: only where.
 
 Looked for are the identifiers that are the person's alone, in every spelling that was delivered, and the hashes that
-destinations were sent and that the identity stage keeps. Numbers of web accounts and cards below ``_LEAST_LETTERS``
-letters are looked for in columns that hold such numbers only: as words of a text, they would be found everywhere. Names
-are not looked for: others bear them; the rows that held them are found by what stands beside them.
+destinations were sent and that the identity stage keeps, all of them at once: one automaton reads each text once,
+however many words there are. Numbers of web accounts and cards below ``_LEAST_LETTERS`` letters are looked for in
+columns that hold such numbers only: as words of a text, they would be found everywhere. Names are not looked for:
+others bear them; the rows that held them are found by what stands beside them.
 """
 
 import gzip
 import hashlib
-import re
 import sqlite3
 import zipfile
 import zlib
@@ -24,22 +24,27 @@ from pathlib import Path
 from typing import IO, Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from dagster_project.domain.landing.intake import looks_like_parquet
 from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.sql_literal import literal
 
 _LEAST_LETTERS = 8
 _CHUNK = 2**22
+_BATCH_ROWS = 50_000
+# Parquet files of one folder that are read by one query: a small file costs more to open than to read.
+_FILES_AT_ONCE = 100
 _KEY_COLUMNS = {
     "customer_id": ("customer_id", "key_value", "record_id"),
     "card_id": ("card_id", "loyalty_card_id", "key_value", "record_id"),
     "payment_token": ("payment_token",),
 }
-# So many words at once in one pattern; beyond, a text is searched several times.
-_WORDS_AT_ONCE = 2_000
-# Beyond so many words a home is searched by whole cells only: each text would be read again and again.
-MOST_WORDS = 50_000
+# Beyond so many words a home is searched by whole cells only: the automaton would take more than its half gigabyte, and
+# read texts made of hashes at a few megabytes a second.
+MOST_WORDS = 250_000
 
 
 @dataclass(frozen=True)
@@ -63,62 +68,78 @@ class Search:
 
 
 @dataclass(frozen=True)
-class _Words:
+class _Wanted:
     """What is looked for: ``anywhere`` as words of any text, ``keys`` (type, value) in columns of such keys."""
 
     anywhere: tuple[str, ...]
     keys: tuple[tuple[str, str], ...]
 
     @cached_property
-    def loose_patterns(self) -> list[str]:
-        """The words wherever they stand, also inside longer ones; for RE2 and ``re`` alike, on text in lower case."""
-        chunks = [
-            self.anywhere[start : start + _WORDS_AT_ONCE] for start in range(0, len(self.anywhere), _WORDS_AT_ONCE)
-        ]
-        return [f"(?:{'|'.join(map(_escaped, chunk))})" for chunk in chunks]
-
-    @cached_property
-    def patterns(self) -> list[str]:
-        """The words as words of their own."""
-        return [f"(?:^|[^0-9a-z]){pattern}(?:$|[^0-9a-z])" for pattern in self.loose_patterns]
-
-
-def _escaped(word: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else re.escape(letter) for letter in word)
+    def finder(self) -> Words:
+        return Words(self.anywhere)
 
 
 def find_left_over(
-    connection: duckdb.DuckDBPyConnection, home: Path, subjects: Sequence[Subject], *, ignored: Iterable[Path] = ()
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    subjects: Sequence[Subject],
+    *,
+    ignored: Iterable[Path] = (),
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Search:
     """Look through every file of ``home`` but the ``ignored`` ones (and what lies in them).
 
-    Any connection will do. Cost grows with the size of the home, and with the number of words per
-    ``_WORDS_AT_ONCE``. A database that another process writes to is read byte by byte only.
+    Any connection will do. ``progress`` is told how many of how many MiB are looked through. Cost grows with the size
+    of the home; with the number of words only by their memory. A database that another process writes to is read byte
+    by byte only.
     """
     words = _words(subjects)
     is_thorough = len(words.anywhere) <= MOST_WORDS
     ignored = tuple(ignored)
-    found: list[Found] = []
-    files = bytes_read = cells = 0
     connection.execute("set TimeZone = 'UTC'")
     _write_words(connection, words)
-    for path in sorted(home.rglob("*")):
-        if path.is_symlink() or not path.is_file() or any(path.is_relative_to(each) for each in ignored):
-            continue
-        name = path.relative_to(home).as_posix()
-        files += 1
-        bytes_read += path.stat().st_size
-        longer: set[str] = set()
-        for place, count, looked_at in _decoded(connection, path, words, is_thorough, longer):
+    looked = [
+        (path, path.stat().st_size)
+        for path in sorted(home.rglob("*"))
+        if not path.is_symlink() and path.is_file() and not any(path.is_relative_to(each) for each in ignored)
+    ]
+    sizes = dict(looked)
+    in_all = sum(sizes.values())
+    found: list[Found] = []
+    cells = done = 0
+    for paths in _together(list(sizes)):
+        longer: dict[Path, set[bytes]] = {path: set() for path in paths}
+        for path, place, count, looked_at in _decoded(connection, paths, words, is_thorough, longer):
             cells += looked_at
             if count:
-                found.append(Found(name, place, count))
-        if is_thorough and words.anywhere and (count := _count_in_bytes(path, words, longer)):
-            found.append(Found(name, "bytes", count))
-    return Search(tuple(found), files, bytes_read, cells, is_thorough)
+                found.append(Found(path.relative_to(home).as_posix(), place, count))
+        for path in paths:
+            if is_thorough and words.anywhere and (count := _count_in_bytes(path, words, longer[path])):
+                found.append(Found(path.relative_to(home).as_posix(), "bytes", count))
+            done += sizes[path]
+            progress(done >> 20, in_all >> 20)
+    return Search(
+        tuple(sorted(found, key=lambda each: (each.file, each.place))), len(looked), in_all, cells, is_thorough
+    )
 
 
-def _words(subjects: Sequence[Subject]) -> _Words:
+def _together(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """The paths in order, Parquet files that lie side by side together; everything else alone."""
+    several: list[Path] = []
+    for path in paths:
+        is_next = path.suffix == ".parquet" and looks_like_parquet(path)
+        if several and not (is_next and several[0].parent == path.parent and len(several) < _FILES_AT_ONCE):
+            yield several
+            several = []
+        if is_next:
+            several.append(path)
+        else:
+            yield [path]
+    if several:
+        yield several
+
+
+def _words(subjects: Sequence[Subject]) -> _Wanted:
     anywhere: set[str] = set()
     keys: set[tuple[str, str]] = set()
     for subject in subjects:
@@ -135,7 +156,7 @@ def _words(subjects: Sequence[Subject]) -> _Words:
         ):
             keys |= {(type_, value) for value in values}
             anywhere |= {value for value in values if len(value) >= _LEAST_LETTERS and not value.isdigit()}
-    return _Words(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
+    return _Wanted(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
 
 
 def _email_forms(email: str) -> set[str]:
@@ -150,7 +171,7 @@ def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
     return sent | {hashlib.sha256(f"{type_}|{form}".encode()).hexdigest()[:16] for form in {value, *forms}}
 
 
-def _write_words(connection: duckdb.DuckDBPyConnection, words: _Words) -> None:
+def _write_words(connection: duckdb.DuckDBPyConnection, words: _Wanted) -> None:
     connection.execute("create or replace temp table search_words (word varchar)")
     connection.execute("create or replace temp table search_keys (type varchar, value varchar)")
     if words.anywhere:
@@ -163,113 +184,180 @@ def _write_words(connection: duckdb.DuckDBPyConnection, words: _Words) -> None:
 
 
 def _decoded(
-    connection: duckdb.DuckDBPyConnection, path: Path, words: _Words, is_thorough: bool, longer: set[str]
-) -> Iterator[tuple[str, int, int]]:
-    """Place, finds and cells of everything that can be read as tables. Adds to ``longer`` the values of others that
-    hold a word inside: in the bytes of a database, where values stand side by side, they look like finds.
+    connection: duckdb.DuckDBPyConnection,
+    paths: Sequence[Path],
+    words: _Wanted,
+    is_thorough: bool,
+    longer: dict[Path, set[bytes]],
+) -> Iterator[tuple[Path, str, int, int]]:
+    """File, place, finds and cells of everything that can be read as tables: one file, or several of Parquet. Adds to
+    ``longer`` the values of others that hold a word inside: in the bytes of a database, where values stand side by
+    side, they look like finds.
     """
+    if len(paths) > 1:
+        yield from _in_several(connection, paths, words, is_thorough, longer)
+        return
+    (path,) = paths
     if looks_like_parquet(path):
-        yield from _in_relation(connection, f"read_parquet({literal(path)})", "", words, is_thorough, longer)
+        relations = [(f"read_parquet({literal(path)})", "")]
     elif _is_duckdb(path):
         try:
             connection.execute(f"attach {literal(path)} as searched (read_only)")
         except duckdb.Error:
             return
-        try:
+        relations = [
+            (f'searched."{schema}"."{table}"', f"{schema}.{table}")
             for schema, table in connection.execute(
                 "select schema_name, table_name from duckdb_tables() where database_name = 'searched' order by all"
-            ).fetchall():
-                yield from _in_relation(
-                    connection, f'searched."{schema}"."{table}"', f"{schema}.{table}", words, is_thorough, longer
-                )
-        finally:
-            connection.execute("detach searched")
+            ).fetchall()
+        ]
     elif _begins_with(path, b"SQLite format 3\x00"):
-        yield from _in_sqlite(path, words)
+        yield from ((path, *each) for each in _in_sqlite(path, words))
+        return
+    else:
+        return
+    try:
+        for relation, name in relations:
+            for place, count, cells in _in_relation(connection, relation, name, words, is_thorough, longer[path]):
+                yield path, place, count, cells
+    finally:
+        if _is_duckdb(path):
+            connection.execute("detach searched")
+
+
+def _in_several(
+    connection: duckdb.DuckDBPyConnection,
+    paths: Sequence[Path],
+    words: _Wanted,
+    is_thorough: bool,
+    longer: dict[Path, set[bytes]],
+) -> Iterator[tuple[Path, str, int, int]]:
+    """The same of Parquet files, read together; one by one where something is found, or they do not go together."""
+    listed = ", ".join(literal(path) for path in paths)
+    inside: set[bytes] = set()
+    try:
+        told = list(
+            _in_relation(connection, f"read_parquet([{listed}], union_by_name = true)", "", words, is_thorough, inside)
+        )
+    except duckdb.Error:
+        told = []
+    if told and not inside and not any(count for _, count, _ in told):
+        yield from ((paths[0], place, 0, cells) for place, _, cells in told)
+        return
+    for path in paths:
+        yield from _decoded(connection, [path], words, is_thorough, longer)
 
 
 def _in_relation(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     name: str,
-    words: _Words,
+    words: _Wanted,
     is_thorough: bool,
-    longer: set[str],
+    longer: set[bytes],
 ) -> Iterator[tuple[str, int, int]]:
     described = {row[0]: row[1] for row in connection.execute(f"describe select * from {relation}").fetchall()}
     columns = [name for name, type_ in described.items() if "VARCHAR" in type_ or "JSON" in type_]
     if not columns:
         return
+    if is_thorough:
+        told = _cells_with_words(connection, relation, columns, words, longer)
+    else:
+        told = _cells_that_are_words(connection, relation, columns)
+    for column, (cells, count, values) in told.items():
+        # A number that a record of another feed bears too is no find.
+        if count and column == "record_id" and "feed" in described:
+            count = _of_people(connection, relation, values)
+        yield f"{name}.{column}".lstrip("."), count, cells
 
-    def is_in(column: str, patterns: list[str]) -> str:
-        quoted = f'lower(cast("{column}" as varchar))'
-        if not is_thorough:
-            return f"{quoted} in (select word from search_words)"
-        return " or ".join(f"regexp_matches({quoted}, {literal(pattern)})" for pattern in patterns) or "false"
 
-    def is_key(column: str) -> str:
-        types = [type_ for type_, names in _KEY_COLUMNS.items() if column in names]
-        return "".join(
-            f' or cast("{column}" as varchar) in (select value from search_keys where type = {literal(type_)})'
-            for type_ in types
-        )
+def _is_key(column: str) -> str:
+    """SQL: whether a cell is a number that is looked for in such columns."""
+    types = ", ".join(literal(type_) for type_, names in _KEY_COLUMNS.items() if column in names)
+    return (
+        f'coalesce(cast("{column}" as varchar) in (select value from search_keys where type in ({types})), false)'
+        if types
+        else "false"
+    )
 
+
+def _cells_that_are_words(
+    connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str]
+) -> dict[str, tuple[int, int, set[str]]]:
+    """By column: cells, finds, and no words, for ``_of_people`` compares whole cells then."""
     counts = ", ".join(
         f"""
-        count("{column}"),
-        count(*) filter (where {is_in(column, words.patterns)}{is_key(column)}),
-        count(*) filter (where {is_in(column, words.loose_patterns)})
+        count("{column}"), count(*) filter (
+            where lower(cast("{column}" as varchar)) in (select word from search_words) or {_is_key(column)}
+        )
         """
         for column in columns
     )
     (row,) = connection.execute(f"select {counts} from {relation}").fetchall()
-    for position, column in enumerate(columns):
-        cells, count, loose = row[3 * position : 3 * position + 3]
-        if is_thorough and loose > count:
-            longer.update(
-                value
-                for (value,) in connection.execute(
-                    f"""
-                    select distinct lower(cast("{column}" as varchar)) from {relation}
-                    where ({is_in(column, words.loose_patterns)}) and not ({is_in(column, words.patterns)})
-                    """
-                ).fetchall()
-            )
-        # A number that a record of another feed bears too is no find.
-        if count and column == "record_id" and "feed" in described:
-            count = _of_people(connection, relation, words, is_thorough)
-        yield f"{name}.{column}".lstrip("."), int(count), int(cells)
+    return {column: (*row[2 * n : 2 * n + 2], set()) for n, column in enumerate(columns)}
 
 
-def _of_people(connection: duckdb.DuckDBPyConnection, relation: str, words: _Words, is_thorough: bool) -> int:
-    anywhere = " or ".join(
-        [f"regexp_matches(lower(record_id), {literal(pattern)})" for pattern in words.patterns]
-        if is_thorough
-        else ["lower(record_id) in (select word from search_words)"]
+def _cells_with_words(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    columns: Sequence[str],
+    words: _Wanted,
+    longer: set[bytes],
+) -> dict[str, tuple[int, int, set[str]]]:
+    """By column: cells, finds, and the cells in small letters in which a word stands on its own."""
+    keys = [_is_key(column) if words.keys else "false" for column in columns]
+    listed = ", ".join(
+        f'lower(cast("{column}" as varchar)) as c{n}, {is_key} as k{n}'
+        for n, (column, is_key) in enumerate(zip(columns, keys, strict=True))
     )
+    cells, counts = [0] * len(columns), [0] * len(columns)
+    values: list[set[str]] = [set() for _ in columns]
+    for batch in connection.sql(f"select {listed} from {relation}").to_arrow_reader(_BATCH_ROWS):
+        for n in range(len(columns)):
+            texts, is_key = batch.column(2 * n), batch.column(2 * n + 1)
+            cells[n] += len(texts) - texts.null_count
+            alone, inside, _ = words.finder.in_cells(texts)
+            values[n] |= {texts[int(position)].as_py() for position in alone}
+            longer |= {texts[int(position)].as_py().encode("utf-8") for position in inside}
+            found = np.zeros(len(texts), dtype=bool) if keys[n] == "false" else np.array(is_key)
+            found[alone] = True
+            counts[n] += int(found.sum())
+    return {column: (cells[n], counts[n], values[n]) for n, column in enumerate(columns)}
+
+
+def _of_people(connection: duckdb.DuckDBPyConnection, relation: str, values: set[str]) -> int:
     ((count,),) = connection.execute(
         f"""
         select count(*) from {relation}
         where (feed, record_id) in (
             select (case type when 'customer_id' then 'shop_customers' else 'loyalty_members' end, value)
             from search_keys where type in ('customer_id', 'card_id')
-        ) or ({anywhere or "false"})
-        """
+        )
+        or lower(record_id) in (select word from search_words)
+        or lower(record_id) in (select unnest($1::varchar[]))
+        """,
+        [sorted(values)],
     ).fetchall()
     return int(count)
 
 
-def _in_sqlite(path: Path, words: _Words) -> Iterator[tuple[str, int, int]]:
-    patterns = [re.compile(pattern) for pattern in words.patterns]
+def _in_sqlite(path: Path, words: _Wanted) -> Iterator[tuple[str, int, int]]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
         for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
             cells = count = 0
-            for row in database.execute(f'select * from "{table}"'):
-                for cell in row:
-                    if isinstance(cell, bytes | str):
-                        text = cell.decode(errors="replace") if isinstance(cell, bytes) else cell
-                        cells += 1
-                        count += any(pattern.search(text.lower()) for pattern in patterns)
+            rows = database.execute(f'select * from "{table}"')
+            while page := rows.fetchmany(1_000):
+                texts = pa.array(
+                    [
+                        (cell.decode(errors="replace") if isinstance(cell, bytes) else cell).lower()
+                        for row in page
+                        for cell in row
+                        if isinstance(cell, bytes | str)
+                    ],
+                    pa.string(),
+                )
+                cells += len(texts)
+                count += len(words.finder.in_cells(texts)[0])
             yield table, count, cells
 
 
@@ -286,24 +374,22 @@ def _begins_with(path: Path, magic: bytes) -> bool:
         return stream.read(len(magic)) == magic
 
 
-def _count_in_bytes(path: Path, words: _Words, longer: set[str]) -> int:
+def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
     """How often a word stands in the bytes of a file, or of what is packed in it, in UTF-8 or latin-1.
 
     In a database values stand side by side, without anything between them: there a word counts wherever it stands,
     unless it is a part of one of the ``longer`` values that the tables hold.
     """
-    is_packed = looks_like_parquet(path) or _is_duckdb(path)
-    told = words.loose_patterns if is_packed else words.patterns
-    patterns = [re.compile(pattern.encode("utf-8")) for pattern in told]
-    latin = [word for word in words.anywhere if not word.isascii()]
-    if latin:
-        patterns.append(re.compile(b"|".join(re.escape(word.encode("latin-1", "replace")) for word in latin)))
-    around = [value.encode("utf-8") for value in longer]
-    longest = 2 + max(len(word.encode("utf-8")) for word in (*words.anywhere, *longer))
+    is_parquet = looks_like_parquet(path)
+    is_packed = is_parquet or _is_duckdb(path)
+    longest = 2 + max(words.finder.longest, max(map(len, longer), default=0))
 
-    def is_part_of_longer(text: bytes, match: re.Match[bytes]) -> bool:
-        near = text[max(0, match.start() - longest) : match.end() + longest]
-        return any(value in near for value in around)
+    def is_part_of_longer(text: bytes, begin: int, end: int) -> bool:
+        near = text[max(0, begin - longest) : end + longest]
+        if any(value in near for value in longer):
+            return True
+        # Parquet is written without what it had before, and of a value often only the end stands there in full.
+        return is_parquet and any(text[begin:end] in value for value in longer)
 
     def count(stream: IO[bytes]) -> int:
         total = offset = done = 0  # where the text begins in the stream, and up to where beginnings were counted
@@ -313,11 +399,20 @@ def _count_in_bytes(path: Path, words: _Words, longer: set[str]) -> int:
             text = (before + chunk).lower()
             # What begins near the end is looked at again with what follows it.
             until = offset + len(text) - (2 * longest if chunk else 0)
-            for pattern in patterns:
-                total += sum(
-                    done <= offset + match.start() < until and not is_part_of_longer(text, match)
-                    for match in pattern.finditer(text)
-                )
+            which, begins, ends = words.finder.places(text)
+            is_new = (offset + begins >= done) & (offset + begins < until)
+            which, begins, ends = which[is_new], begins[is_new], ends[is_new]
+            if len(begins) and not is_packed:
+                letters = np.frombuffer(text, np.uint8)
+                is_alone = words.finder.are_alone(letters, which, begins, ends, 0, len(text))
+                begins, ends = begins[is_alone], ends[is_alone]
+            total += len(
+                {
+                    begin
+                    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+                    if not is_part_of_longer(text, begin, end)
+                }
+            )
             if not chunk:
                 return total
             done = max(done, until)

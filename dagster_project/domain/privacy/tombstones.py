@@ -9,33 +9,34 @@ erased people come back with the next re-delivery of an old file, so it belongs 
 """
 
 import hashlib
-import json
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import json
 
-from dagster_project.domain.privacy.subject import IDENTIFIER_TYPES, Because, Subject
+from dagster_project.domain.privacy.subject import IDENTIFIER_TYPES, Subject
 from dagster_project.domain.private_file import write_private_lines
 
 # Such a key_value stands in a request that was carried out, in place of the identifier.
 ERASED = "erased:"
 
 
-@dataclass(frozen=True)
-class Tombstone:
-    """One keyed hash. ``type`` is an identifier's (email, phone, customer_id, card_id, payment_token), ``record`` (a
-    feed and its key), or ``spared`` (a record of somebody else that names the person: only that name goes).
-    """
-
-    type: str
-    keyed_hash: str
-    until_at: datetime
-    because: Because
+Tombstones: TypeAlias = pa.Table
+"""One row per keyed hash. ``type`` is an identifier's (email, phone, customer_id, card_id, payment_token), ``record``
+(a feed and its key), or ``spared`` (a record of somebody else that names the person: only that name goes);
+``keyed_hash`` is in hex; ``until_at`` is the moment up to which it holds, in UTC without zone; ``because`` is erasure
+or retention.
+"""
+_SCHEMA = pa.schema(
+    {"type": pa.string(), "keyed_hash": pa.string(), "until_at": pa.timestamp("us"), "because": pa.string()}
+)
+_PAGE_LINES = 100_000
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ def read_key(folder: Path) -> Key:
     return Key(*(hashlib.sha256(f"{name}|{secret}".encode()).hexdigest() for name in ("inner", "outer")))
 
 
-def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
-    """What is kept of a subject, in the order of the hashes."""
+def tombstones_of(key: Key, *subjects: Subject) -> Tombstones:
+    """What is kept of subjects: the things of one after those of the other, each in the order of the hashes."""
+    return pa.concat_tables([_SCHEMA.empty_table(), *(_tombstones_of(key, subject) for subject in subjects)])
+
+
+def _tombstones_of(key: Key, subject: Subject) -> Tombstones:
     values = [
         (type_, value)
         for field, type_ in IDENTIFIER_TYPES.items()
@@ -90,39 +95,69 @@ def tombstones_of(key: Key, subject: Subject) -> list[Tombstone]:
     values += [("spared", f"{feed}|{record}") for feed, record in subject.spared]
     if subject.because == "erasure":
         values.append(("record", f"privacy_requests|{subject.request_id}"))  # whatever identifier it names
-    told = {(type_, key.hash(type_, value)) for type_, value in values}
-    return [Tombstone(type_, keyed, subject.until_at, subject.because) for type_, keyed in sorted(told)]
+    told = sorted((type_, key.hash(type_, value)) for type_, value in values)
+    return pa.table(
+        [
+            pa.array([type_ for type_, _ in told], pa.string()),
+            pa.array([keyed_hash for _, keyed_hash in told], pa.string()),
+            pa.repeat(pa.scalar(subject.until_at, pa.timestamp("us")), len(told)),
+            pa.repeat(subject.because, len(told)),
+        ],
+        schema=_SCHEMA,
+    )
 
 
-def add_tombstones(page: Path, tombstones: Iterable[Tombstone]) -> None:
+def add_tombstones(page: Path, tombstones: Tombstones) -> None:
     """Add those that the page does not hold yet; it is there whole or not at all."""
     known = read_tombstones(page)
-    there = set(known)
-    new = [each for each in tombstones if each not in there]
-    told = ({**asdict(each), "until_at": each.until_at.isoformat()} for each in (*known, *new))
-    write_private_lines(page, (json.dumps(each, sort_keys=True) + "\n" for each in told))
+    names = _SCHEMA.names
+    new = tombstones.join(known, names, join_type="left anti").group_by(names).aggregate([]).sort_by("keyed_hash")
+    write_private_lines(page, _lines(pa.concat_tables([known, new.select(names)])))
 
 
-def read_tombstones(page: Path) -> list[Tombstone]:
-    """Every tombstone of a home."""
-    if not page.is_file():
-        return []
-    lines = [json.loads(line) for line in page.read_text(encoding="utf-8").splitlines() if line]
-    return [Tombstone(**{**line, "until_at": datetime.fromisoformat(line["until_at"])}) for line in lines]
+def _lines(tombstones: Tombstones) -> Iterator[str]:
+    """One line of JSON each: no value needs an escape."""
+    for batch in tombstones.to_batches(max_chunksize=_PAGE_LINES):
+        type_, keyed_hash, until_at, because = (batch.column(name) for name in _SCHEMA.names)
+        moment = pc.strftime(until_at, "%Y-%m-%dT%H:%M:%S")
+        parts = [
+            '{"because": "',
+            because,
+            '", "keyed_hash": "',
+            keyed_hash,
+            '", "type": "',
+            type_,
+            '", "until_at": "',
+            moment,
+            '"}\n',
+        ]
+        yield from pc.binary_join_element_wise(*parts, "").to_pylist()
 
 
-def create_tombstone_table(connection: duckdb.DuckDBPyConnection, tombstones: Sequence[Tombstone]) -> None:
-    """Create the temp table ``tombstones`` (type, keyed_hash, until_at, because), with the latest moment of each."""
-    rows = [(each.type, each.keyed_hash, each.until_at, each.because) for each in tombstones]
-    columns = list(zip(*rows, strict=True)) or [()] * 4
-    types = (pa.string(), pa.string(), pa.timestamp("us"), pa.string())
-    told = pa.table(  # noqa: F841 - read by the SQL
-        [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)],
-        names=["type", "keyed_hash", "until_at", "because"],
-    )
+def read_tombstones(page: Path) -> Tombstones:
+    """Every tombstone of a home. Its memory grows with the people who were ever erased: some 100 bytes a tombstone."""
+    if not page.is_file() or not page.stat().st_size:
+        return _SCHEMA.empty_table()
+    options = json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
+    return json.read_json(page, parse_options=options).select(_SCHEMA.names)
+
+
+def write_tombstone_table(connection: duckdb.DuckDBPyConnection, table: str, tombstones: Tombstones) -> None:
+    """Write ``table`` (mark, type, keyed_hash, until_at, because), with the latest moment of each, in the order of
+    ``mark``, the beginning of the hash as a number: the files of a night are compared with that column first.
+    """
     connection.execute(
-        """
-        create or replace temp table tombstones as
-        select type, keyed_hash, max(until_at) as until_at, min(because) as because from told group by type, keyed_hash
+        f"""
+        create table {table} as
+        select
+            {mark("keyed_hash")} as mark, type, keyed_hash, max(until_at) as until_at, min(because) as because
+        from tombstones
+        group by type, keyed_hash
+        order by mark
         """
     )
+
+
+def mark(keyed_hash: str) -> str:
+    """SQL of the first 64 bits of a hash, as a number."""
+    return f"('0x' || substr({keyed_hash}, 1, 16))::ubigint"

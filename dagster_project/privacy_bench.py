@@ -37,7 +37,7 @@ from dagster_project.privacy import TOMBSTONES, erase, erase_again, give_access
 from dagster_project.settings import Settings, load_settings
 from dagster_project.warehouse import Warehouse
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=120)
 
 _RELEASES = 7
 _REQUESTS = 5
@@ -137,7 +137,7 @@ def _erase(home: Path, *, with_retention: bool) -> dict[str, Any]:
         "bytes": told.searched_byte_count,
         "cells": told.searched_cell_count,
         "is thorough": told.is_search_thorough,
-        "found": len(told.found),
+        "found": sorted({place for _, place, _ in told.found}),
     }
 
 
@@ -184,8 +184,12 @@ def measure(home: Path, persons: int, seed: int) -> dict[str, dict[str, Any]]:
     """What each measure came to: ``steps`` (name -> seconds, peak_mib), and what it was about; ``home`` is filled."""
     measured = {"prepare": _process("prepare", home, persons, seed)}
     for step, words in _STEPS.items():
-        console.print(f"{persons} persons: {words}")
         measured[step] = _process(step, home, persons, seed)
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {each['seconds']:.1f} s ({each['peak_mib']:.0f} MiB)"
+            for name, each in measured[step]["steps"].items()
+        )
+        console.print(f"{persons} persons, {words}: {told}", soft_wrap=True)
     return measured
 
 
@@ -244,7 +248,7 @@ def _print(large: dict[str, dict[str, Any]], small: dict[str, dict[str, Any]]) -
             f"{_STEPS[what]}: {_number(told['accounts'])} accounts, {_number(told['raw files'])} raw files rewritten;"
             f" looked through {_number(told['files'])} files, {_number(told['bytes'] / 2**20)} MiB,"
             f" {_number(told['cells'])} cells{'' if told['is thorough'] else ', whole cells only'};"
-            f" found in {told['found']} places."
+            f" found: {', '.join(told['found']) or 'nothing'}."
         )
     console.print(
         f"{_STEPS['landing']}: {large['landing']['files']} files, {_number(large['landing']['tombstones'])} tombstones."

@@ -1,6 +1,8 @@
 """What an erasure finds and takes out of raw files, and what a kill or a delivery in between must not change."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from dagster_project.domain.landing.deliveries import ERASURES, newest_date, read_erasures, read_versions
 from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.privacy.raw_erasure import Eraser, erase_in_raw, erase_landed
+from dagster_project.domain.privacy.release_erasure import erase_in_releases
 from dagster_project.domain.privacy.resolution import resolve_subjects
 from dagster_project.domain.privacy.subject import Subject
 from dagster_project.domain.privacy.tombstones import KeyLost, add_tombstones, read_key, read_tombstones, tombstones_of
@@ -151,7 +154,7 @@ def test_a_key_that_is_gone_is_not_made_anew(home: Home) -> None:
 
 
 def write_release(folder: Path, records: list[tuple[str, str, str]]) -> Path:
-    """A release that knows (web account, e-mail, account), each a record of its own."""
+    """A release that knows (web account, e-mail, account), each a record of its own; a slip of the domain is mended."""
     folder.mkdir()
     with duckdb.connect(str(folder / "cocanal.duckdb")) as connection:
         connection.execute("create schema identity")
@@ -163,7 +166,10 @@ def write_release(folder: Path, records: list[tuple[str, str, str]]) -> Path:
             [(number, account) for number, _, account in records],
         )
     with duckdb.connect(str(folder / "restricted.duckdb")) as connection:
-        connection.execute("create schema identity")
+        connection.execute("create schema identity; create schema account")
+        connection.execute(
+            "create table account.identifiers (account_id varchar, identifier_type varchar, identifier varchar)"
+        )
         connection.execute(
             """
             create table identity.records (feed varchar, record_id varchar, contact_id bigint, seen_at timestamp,
@@ -181,7 +187,10 @@ def write_release(folder: Path, records: list[tuple[str, str, str]]) -> Path:
                 "insert into identity.records values ('shop_customers', $1, $2, '2020-07-01', $1, null, null)",
                 [number, place],
             )
-            connection.execute("insert into identity.contacts values ($1, $2, $2, null, null)", [place, email])
+            connection.execute(
+                "insert into identity.contacts values ($1, $2, replace($2, '@mial.', '@mail.'), null, null)",
+                [place, email],
+            )
     return folder
 
 
@@ -229,3 +238,106 @@ def test_what_two_people_of_one_erasure_share_goes_with_both(home: Home, resolve
     records = [("C1", "both@mail.example", "A1"), ("C2", "both@mail.example", "A2")]
     found = resolved(records, ("R1", "A1"), ("R2", "A2"))
     assert [found[request].emails for request in ("R1", "R2")] == [{"both@mail.example"}] * 2
+
+
+def test_an_address_that_somebody_s_own_ends_with_or_writes_in_other_letters_is_not_the_person_s_alone(
+    home: Home, resolved: Any
+) -> None:
+    """The search would find it in the other's record after the erasure, again and again."""
+    addresses = {
+        "C1": "12 rue de la Paix",
+        "C2": "Résidence les Lilas, 12 RUE DE LA PAIX",
+        "C3": "3 allée des Hêtres",
+        "C4": "13 allée des Hêtres",
+    }
+    home.deliver(
+        "shop_customers",
+        DAY,
+        [{**customer(number, f"{number}@mail.example"), "address_line1": line} for number, line in addresses.items()],
+    )
+    records = [(number, f"{number.lower()}@mail.example", number.replace("C", "A")) for number in addresses]
+    found = resolved(records, ("R1", "A1"), ("R3", "A3"))
+    assert found["R1"].addresses == set() and ("address", "12 rue de la Paix") in found["R1"].shared
+    assert found["R3"].addresses == {"3 allée des Hêtres"}
+
+
+def test_an_e_mail_that_somebody_else_gave_with_a_slip_of_the_domain_is_not_the_person_s_alone(
+    home: Home, resolved: Any
+) -> None:
+    """The identity stage mends the slip every night: the address would be back, and stand with the other."""
+    home.deliver("shop_customers", DAY, [customer("C1", "lea@mail.example"), customer("C2", "lea@mial.example")])
+    records = [("C1", "lea@mail.example", "A1"), ("C2", "lea@mial.example", "A2")]
+    (lea,) = resolved(records, ("R1", "A1")).values()
+    assert lea.emails == set() and ("email", "lea@mail.example") in lea.shared
+
+
+def test_a_value_goes_whatever_its_type_is_called(home: Home) -> None:
+    """A consent with a type that the contract does not know is refused by staging, and lies in raw all the same."""
+    consent = {"purpose": "prospecting", "channel": "email", "status": "granted", "occurred_at": BEFORE}
+    keys = [("mail", "Lea@mail.example"), ("mail", "zoe@mail.example"), ("nbr", "C1"), ("phone", "C1")]
+    home.deliver(
+        "consents",
+        DAY,
+        [
+            {**consent, "consent_id": f"K{number}", "key_type": type_, "key_value": value}
+            for number, (type_, value) in enumerate(keys)
+        ],
+    )
+    home.take_in()
+    home.erase()
+    assert home.rows("consents", "key_value") == [("C1",), ("zoe@mail.example",), (None,), (None,)]
+
+
+def test_tombstones_that_are_there_already_are_not_added_again(home: Home) -> None:
+    key, page = read_key(home.home / "privacy"), home.home / "privacy" / "tombstones.jsonl"
+    add_tombstones(page, tombstones_of(key, LEA))
+    told = page.read_text()
+    assert len(told.splitlines()) == read_tombstones(page).num_rows == 5
+    add_tombstones(page, tombstones_of(key, LEA))
+    assert page.read_text() == told
+
+
+def test_tombstones_without_a_moment_s_fraction_are_read(home: Home) -> None:
+    """As pages of older versions may hold them."""
+    page = home.home / "privacy" / "tombstones.jsonl"
+    page.parent.mkdir(parents=True)
+    page.write_text(
+        '{"because": "erasure", "keyed_hash": "ab", "type": "email", "until_at": "2020-07-08T12:00:00"}\n'
+        '{"because": "retention", "keyed_hash": "cd", "type": "phone", "until_at": "2020-07-08T23:59:59.999999"}\n'
+    )
+    moments = [datetime(2020, 7, 8, 12), datetime(2020, 7, 8, 23, 59, 59, 999999)]
+    assert read_tombstones(page).column("until_at").to_pylist() == moments
+
+
+def test_many_people_are_found_in_the_texts_of_a_release(tmp_path: Path) -> None:
+    """A tenth of a retailer at once: a pattern of all their words cannot be made."""
+    release = tmp_path / "releases" / "20200710T000000Z"
+    release.mkdir(parents=True)
+    with duckdb.connect(str(release / "restricted.duckdb")) as connection:
+        connection.execute("create schema staging")
+        connection.execute(
+            """
+            create table staging.refused_rows as
+            select 'shop_customers' as feed, 'C' || i as record_id, 'C|P' || i || '@mail.example|x' as delivered_row
+            from range(30000) as t(i)
+            union all
+            select 'consents', 'K1|email|' || sha256('p7@mail.example'), null
+            """
+        )
+    manifest = dict.fromkeys(("as_of", "inputs", "fingerprint")) | {"files": [], "tables": []}
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    many = replace(
+        LEA,
+        records=frozenset(),
+        customer_ids=frozenset(),
+        emails=frozenset(f"p{number}@mail.example" for number in range(20_000)),
+    )
+    with duckdb.connect() as connection:
+        (erased,) = erase_in_releases(connection, tmp_path, [many], at=NOW)
+    assert erased.blanked_row_count == 20_001
+    with duckdb.connect(str(release / "restricted.duckdb"), read_only=True) as connection:
+        left = connection.execute(
+            "select count(delivered_row), count(*) filter (where feed = 'consents' and record_id is null)"
+            " from staging.refused_rows"
+        ).fetchall()
+    assert left == [(10_000, 1)]

@@ -746,17 +746,22 @@ class Counted:
 
     def __init__(self) -> None:
         self.decisions = self.rows = self.people = self.planted = 0
+        self.read: dict[str, set[Key]] = {}  # what files tell that were read once, by their content
 
 
 def looked_for(home: Path, words: set[Key], streets: set[str], counted: Counted) -> dict[str, set[Key]]:
     """The files of a home, without its key and what destinations are told to forget, and the words they tell."""
     found = {}
     forms = {word: forms_of(word) for word in words}
+    read = counted.read
     for path in sorted(home.rglob("*")):
         name = path.relative_to(home).as_posix()
         if path.is_symlink() or not path.is_file() or name.startswith("privacy/") or name == "run.lock":
             continue
-        told = told_by(path, streets)
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        if content not in read:
+            read[content] = told_by(path, streets)
+        told = read[content]
         counted.decisions += sum(map(len, forms.values()))
         here = {word for word, shapes in forms.items() if shapes & told}
         if here:
@@ -814,6 +819,7 @@ class Home:
         self.draw = random.Random(shop.seed + 1)
         self.delivered: dict[str, list[Row]] = {}
         self.words = shop.words()
+        counted.read.clear()
         self.streets = {person.street for person in shop.people}
         for feed in sorted({row.feed for _, row in shop.rows}):
             for day in DAYS:

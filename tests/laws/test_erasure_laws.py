@@ -131,6 +131,7 @@ class Shop:
         self.people = [self._person(n) for n in range(size)]
         self.rows: list[tuple[date, Row]] = []
         self.records: list[Record] = []
+        self.addresses: dict[Key, set[str]] = defaultdict(set)  # others of the mailbox that was typed
         self.requests: dict[str, tuple[int, Key]] = {}
         self._number = 0
         asked = {n for n in range(size) if draw.random() < 0.5} or {0}
@@ -312,6 +313,16 @@ class Shop:
     def _typed(self, key: Key) -> str:
         type_, value = key
         if type_ == "email":
+            if value.endswith("@gmail.com"):  # the same mailbox
+                bare = value.split("+")[0].removesuffix("@gmail.com")
+                boxes = (
+                    value.removesuffix("@gmail.com"),
+                    bare,
+                    bare.replace(".", ""),
+                    bare.replace("p", ".p") + "+news",
+                )
+                value = f"{self.draw.choice(boxes)}@gmail.com"
+                self.addresses[key].add(value)
             return email_as_typed(self.draw, value)
         return phone_as_typed(self.draw, value) if type_ == "phone" else value
 
@@ -325,8 +336,8 @@ class Shop:
         draw = self.draw
         keys = self._keys(person)
         key = draw.choice(keys)
-        named = {"key_type": key[0], "key_value": self._typed(key)}
         what = draw.randrange(8)
+        named = {"key_type": key[0], "key_value": self._typed(key)} if what < 5 else {}
         if what == 0:
             said = {"purpose": "prospecting", "channel": "any", "status": "granted", "occurred_at": BEFORE}
             self._put(Row("consents", {"consent_id": self._next("N"), **named, **said}, keys=(key,)))
@@ -376,7 +387,8 @@ class Shop:
         person.keys.add(key)
         self.holders[key] = {person.number}
         request = self._next("R")
-        asked = {"kind": "erasure", "key_type": key[0], "key_value": self._typed(key), "received_at": BEFORE}
+        typed = email_as_typed(self.draw, key[1]) if key[0] == "email" else self._typed(key)
+        asked = {"kind": "erasure", "key_type": key[0], "key_value": typed, "received_at": BEFORE}
         self._put(Row("privacy_requests", {"request_id": request, **asked}, owner=person.number))
         self.requests[request] = person.number, key
         return True
@@ -399,9 +411,9 @@ class Shop:
 
     def words(self) -> set[Key]:
         """Everything that was theirs alone, in standard form."""
-        return {
-            key for person in self.people if person.number in self.erased for key in person.keys if self.is_alone(key)
-        }
+        people = [person for person in self.people if person.number in self.erased]
+        alone = {key for person in people for key in person.keys if self.is_alone(key)}
+        return alone | {("email", address) for key in alone for address in self.addresses[key]}
 
 
 def seed_hash(*of: object) -> str:

@@ -232,6 +232,7 @@ def test_an_e_mail_that_only_an_older_version_holds_may_be_that_account_s(home: 
         "OLD": ("email", " OLD@mail.example"),
         "NEWS": ("email", "news@mail.example"),
         "TEL": ("phone", "0612345678"),
+        "DOT": ("email", "le.a@gmail.com"),
     }
     wrong = {"request_id": "NEWS", **asked, "key_type": "email", "key_value": "typo@mail.example"}
     home.deliver("privacy_requests", DAY - timedelta(days=1), [wrong])
@@ -241,13 +242,13 @@ def test_an_e_mail_that_only_an_older_version_holds_may_be_that_account_s(home: 
         [{"request_id": name, **asked, "key_type": key[0], "key_value": key[1]} for name, key in keys.items()],
     )
     home.take_in()
-    release = write_release(tmp_path / "release", [("C1", "new@mail.example", "A1")])
+    release = write_release(tmp_path / "release", [("C1", "new@mail.example", "A1"), ("C2", "lea+x@gmail.com", "A2")])
     with duckdb.connect(str(release / "cocanal.duckdb")) as connection:
         connection.execute("create schema account; create schema landing")
         connection.execute(
             """
             create table account.request_deadlines as
-            select unnest(['OLD', 'NEWS', 'TEL', 'DONE']) as request_id, 'erasure' as kind, 0 as account_count,
+            select unnest(['OLD', 'NEWS', 'TEL', 'DOT', 'DONE']) as request_id, 'erasure' as kind, 0 as account_count,
                 'open' as state
             """
         )
@@ -262,6 +263,7 @@ def test_an_e_mail_that_only_an_older_version_holds_may_be_that_account_s(home: 
         "OLD": ("old@mail.example", ("A1",)),
         "NEWS": ("news@mail.example", ()),
         "TEL": ("+33612345678", ()),
+        "DOT": ("le.a@gmail.com", ("A2",)),
     }
 
 

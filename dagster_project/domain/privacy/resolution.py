@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
-from dagster_project.domain.privacy.subject import Because, Subject, standard_email
+from dagster_project.domain.privacy.subject import Because, Subject, mailbox_of, standard_email
 from dagster_project.domain.privacy.tombstones import ERASED
 from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES
@@ -76,8 +76,8 @@ def open_erasures(
 @dataclass(frozen=True)
 class Unaccounted:
     """An erasure that names an e-mail, phone or number that no record of an account holds: ``key_value`` in standard
-    form, ``received_at`` in UTC. ``past_account_ids``: accounts of which an older version of a record held it. They may
-    be whom it means, or not.
+    form, ``received_at`` in UTC. ``past_account_ids``: accounts of which an older version of a record held it, or that
+    hold another address of the mailbox. They may be whom it means, or not.
     """
 
     request_id: str
@@ -154,10 +154,15 @@ def open_erasures_without_account(
         _write_identifiers(connection, raw, country)
         past: dict[str, list[str]] = {}
         for request_id, account_id in connection.execute(
-            """
+            f"""
             select distinct named.request_id, held.account_id
             from named
-            join identifiers on named.type = identifiers.type and named.value = identifiers.value
+            join identifiers
+                on named.type = identifiers.type
+                and (
+                    named.value = identifiers.value
+                    or (named.type = 'email' and {mailbox_of("named.value")} = {mailbox_of("identifiers.value")})
+                )
             join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
             where held.account_id is not null
             order by all
@@ -201,7 +206,7 @@ def resolve_subjects(
         _write_requests(connection, asked, named or {})
         _write_held(connection, until_at)
         _write_identifiers(connection, raw, country)
-        _write_own(connection)
+        _write_own(connection, raw)
         _share_common_addresses(connection, raw)
         _write_spellings(connection, raw, country)
         return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
@@ -327,7 +332,7 @@ def _write_identifiers(connection: duckdb.DuckDBPyConnection, raw: Path, country
         )
 
 
-def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
+def _write_own(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
     """``judged`` (request_id, type, value, is_shared), and ``spared`` (request_id, feed, record_id)."""
     connection.execute(
         """
@@ -365,6 +370,7 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
         left join numbers using (request_id, type, value)
         """
     )
+    _add_addresses_of_their_mailboxes(connection, raw)
     # A ticket that nobody was found for, and that says the person's e-mail, is the person's.
     connection.execute(
         """
@@ -423,6 +429,52 @@ def _share_common_addresses(connection: duckdb.DuckDBPyConnection, raw: Path) ->
     connection.execute(
         "update judged set is_shared = true where type = 'address' and lower(value) in (select unnest($1::varchar[]))",
         [sorted(common)],
+    )
+
+
+def _add_addresses_of_their_mailboxes(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
+    """Add to ``judged`` other addresses of mailboxes that are the person's alone, wherever raw holds them, unless a
+    record of another account does. Reads the e-mails of all raw files, if such a mailbox is anybody's.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table mailboxes as
+        select request_id, {mailbox_of("value")} as mailbox from judged where type = 'email' and not is_shared
+        """
+    )
+    parts = [
+        f"select {name} as value from read_parquet({literal(raw / feed.name / '*.parquet')})"
+        f" where _rule is null and {name} like '%@%'"
+        for feed in feeds().values()
+        for name in (column.name for column in feed.columns if column.type in ("email", "key_value"))
+        if any((raw / feed.name).glob("*.parquet"))
+    ]
+    if not parts:
+        return
+    connection.execute(
+        f"""
+        insert into judged by name
+        with delivered as (
+            select distinct {standard_email("value")} as value
+            from ({" union ".join(parts)})
+        ),
+
+        others as (
+            select distinct held.email
+            from held
+            left join own_records on held.feed = own_records.feed and held.record_id = own_records.record_id
+            where held.account_id is not null and own_records.record_id is null
+        ),
+
+        theirs as (
+            select distinct mailboxes.request_id, 'email' as type, delivered.value, false as is_shared
+            from delivered
+            join mailboxes on mailboxes.mailbox = {mailbox_of("delivered.value")}
+            where delivered.value not in (select email from others where email is not null)
+        )
+
+        select theirs.* from theirs anti join judged using (request_id, type, value)
+        """
     )
 
 

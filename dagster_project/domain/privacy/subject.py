@@ -52,7 +52,8 @@ class Subject:
     record linked to the accounts, and of records without an account that hold an identifier of the subject. Somebody
     without an account is the identifier that the request names, and the records without an account that hold it.
 
-    The other sets hold only what no record of anybody else holds: e-mails in lower case, phones in E.164, numbers of
+    The other sets hold only what no record of anybody else holds: e-mails in lower case (every delivered address of a
+    mailbox of theirs, `a.b+x@gmail.com` being that of `ab@gmail.com`), phones in E.164, numbers of
     web accounts and loyalty cards, payment tokens, ``addresses`` (address_line1 as delivered), and ``spellings``, every
     way in which one of the e-mails or phones was delivered, where it differs from the standard form. ``shared`` holds
     (type, value) of what somebody else's record holds too, or the person gave again after the request: it stays there.
@@ -146,6 +147,18 @@ def _email_forms(email: str) -> set[str]:
 def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
     sent = {hashlib.sha256(form.encode()).hexdigest() for form in forms}
     return sent | {hashlib.sha256(f"{type_}|{form}".encode()).hexdigest()[:16] for form in {value, *forms}}
+
+
+def mailbox_of(email: str) -> str:
+    """SQL of the mailbox of an e-mail in standard form: without a tag (`+x`), and at Gmail without dots, which mean
+    nothing there. Whoever has the one address has the other.
+    """
+    box = f"regexp_replace(split_part({email}, '@', 1), '[+].*$', '')"
+    domain = f"split_part({email}, '@', 2)"
+    return (
+        f"case when {domain} in ('gmail.com', 'googlemail.com') then replace({box}, '.', '') || '@gmail.com'"
+        f" else {box} || '@' || {domain} end"
+    )
 
 
 def standard_email(value: str) -> str:

@@ -25,7 +25,7 @@ from dagster_project.domain.privacy.raw_erasure import ErasedFile, Eraser, erase
 from dagster_project.domain.privacy.receipt import Receipt, file_name, make_receipt, write_receipt
 from dagster_project.domain.privacy.release_erasure import erase_in_releases
 from dagster_project.domain.privacy.removals import REMOVALS, remember_removals
-from dagster_project.domain.privacy.resolution import open_erasures, resolve_subjects
+from dagster_project.domain.privacy.resolution import open_erasures, open_erasures_without_account, resolve_subjects
 from dagster_project.domain.privacy.search import find_left_over
 from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
@@ -105,8 +105,9 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
-    which every night respects), ``nobody`` (no account that it could be about) or ``to be confirmed`` (several accounts
-    hold its e-mail or phone, who may be several people). ``days_left`` counts from the as-of date of the release.
+    which every night respects), ``nobody`` (an access that no account could be about) or ``to be confirmed`` (several
+    accounts hold its e-mail or phone, who may be several people; or one held it once, and none does now).
+    ``days_left`` counts from the as-of date of the release.
     """
 
     request_id: str
@@ -130,8 +131,8 @@ class Request:
 def requests(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[Request]:
     """Every request that the current release knows of, the most urgent first; any connection will do.
 
-    What was carried out since the release counts as that. Raises ReleaseError without a release, or where it was made
-    by a version that knew no deadlines.
+    What was carried out since the release counts as that; what the last erasure could not decide is to be confirmed.
+    Raises ReleaseError without a release, or where it was made by a version that knew no deadlines.
     """
     current = release.current_release(settings.home)
     if current is None:
@@ -142,11 +143,15 @@ def requests(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[
             """
             select
                 request_id, kind, received_on, due_on, days_left, account_count,
-                if(request_id in (select unnest($1::varchar[])), 'carried out', state) as state
+                case
+                    when list_contains($1::varchar[], request_id) then 'carried out'
+                    when list_contains($2::varchar[], request_id) then 'to be confirmed'
+                    else state
+                end as state_now
             from released.account.request_deadlines
-            order by state not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
+            order by state_now not in ('open', 'overdue', 'to be confirmed'), due_on, request_id
             """,
-            [list(read_carried_out(settings))],
+            [list(read_carried_out(settings)), list(_read_undecided(settings))],
         ).fetchall()
     except duckdb.CatalogException:
         raise release.ReleaseError(
@@ -174,7 +179,8 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
     """Who is to be erased, and the requests that wait for somebody to say whom they mean.
 
     A request by an e-mail or phone of several accounts waits, and goes on waiting when the others have gone: the one
-    that is left may be the wrong person.
+    that is left may be the wrong person. So does one by what an account held once and nobody holds now: it may mean
+    that account, or somebody who was given the address or number since.
     """
     current = release.current_release(settings.home)
     if current is None:
@@ -184,7 +190,11 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
     # Moments may lie on the day after the delivery's; nothing that was delivered lies later.
     until_at = datetime.combine(as_of + timedelta(days=1), datetime.max.time())
 
-    def resolve(asked: list[tuple[str, datetime, tuple[str, ...]]], because: Because) -> list[Subject]:
+    def resolve(
+        asked: list[tuple[str, datetime, tuple[str, ...]]],
+        because: Because,
+        named: Mapping[str, tuple[str, str]] | None = None,
+    ) -> list[Subject]:
         with Warehouse(settings).scratch() as connection:
             return resolve_subjects(
                 connection,
@@ -194,13 +204,24 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
                 because=because,
                 until_at=until_at,
                 country=settings.default_country,
+                named=named,
             )
 
     with Warehouse(settings).scratch() as connection:
         known = open_erasures(connection, current.directory, done.keys())
+    with Warehouse(settings).scratch() as connection:
+        unaccounted = open_erasures_without_account(
+            connection, current.directory, settings.raw, done.keys(), settings.default_country
+        )
     undecided = _read_undecided(settings) | {request for request, _, accounts in known if len(accounts) > 1}
+    undecided |= {each.request_id for each in unaccounted if each.past_account_ids}
     undecided -= set(confirmed)
-    subjects = resolve([each for each in known if each[0] not in undecided], "erasure")
+    known += [(each.request_id, each.received_at, each.past_account_ids) for each in unaccounted]
+    subjects = resolve(
+        [each for each in known if each[0] not in undecided],
+        "erasure",
+        {each.request_id: (each.key_type, each.key_value) for each in unaccounted if each.request_id not in undecided},
+    )
     if with_retention:
         taken = {account for subject in subjects for account in subject.account_ids}
         due = tuple(account for account in _due_accounts(settings, current.directory) if account not in taken)

@@ -58,8 +58,34 @@ def settings_of() -> Callable[[Path], Settings]:
 
 @pytest.fixture(scope="session")
 def deliveries(retailer: Any) -> Any:
-    """Ten days of a small retailer, and a feed that brings a hundred rows each day."""
+    """Ten days of a small retailer, a feed that brings a hundred rows each day, and two who want to be forgotten and
+    never had an account: one stands in consents and messages, the other nowhere.
+    """
     found = dict(retailer(SEED, PERSONS).deliveries)
+    said, asked = f"{retailer.DAYS[3]}T12:00:00Z", f"{retailer.DAYS[5]}T12:00:00Z"
+    consent = {"purpose": "prospecting", "channel": "any", "status": "granted", "occurred_at": said}
+    event = {"campaign_id": "M1", "event": "opened", "occurred_at": said}
+    newcomers = {
+        "consents": [
+            {**consent, "consent_id": "NK1", "key_type": "email", "key_value": " News.Only@Post.example"},
+            {**consent, "consent_id": "NK2", "key_type": "phone", "key_value": "06.12.34.56.78"},
+            {**consent, "consent_id": "NK3", "key_type": "email", "key_value": "other.news.only@post.example"},
+        ],
+        "message_events": [
+            {**event, "event_id": "NE1", "channel": "email", "address": "NEWS.ONLY@post.example"},
+            {**event, "event_id": "NE2", "channel": "sms", "address": "+33 (0)6 12 34 56 78"},
+        ],
+        "privacy_requests": [
+            {"request_id": request, "kind": "erasure", "key_type": type_, "key_value": value, "received_at": asked}
+            for request, type_, value in (
+                ("N1", "email", "news.only@post.example"),
+                ("N2", "phone", "+33612345678"),
+                ("N3", "card_id", "29NOWHERE"),
+            )
+        ],
+    }
+    for feed, rows in newcomers.items():
+        found[feed, retailer.DAYS[6]] = [*found.get((feed, retailer.DAYS[6]), []), *rows]
     for day in retailer.DAYS:
         found["web_events", day] = [
             {

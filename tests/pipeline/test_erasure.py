@@ -155,6 +155,27 @@ def test_nothing_of_an_erased_person_is_left_and_the_books_stay_to_the_cent(
     assert {states[receipt.request_id] for receipt in receipts} == {"carried out"}
 
 
+def test_somebody_without_an_account_is_erased_as_everybody_is(home: Path, settings: Settings) -> None:
+    words = {"news.only@post.example", "06.12.34.56.78", "+33612345678", "(0)6 12 34 56 78", "29nowhere"}
+    email, other = "news.only@post.example", "other.news.only@post.example"
+    assert {path.split("/")[0] for path in places(home, words - {email})} >= {"landing", "raw"}
+    receipts = {receipt.request_id: receipt for receipt in carry_out(settings)}
+    assert {"N1", "N2", "N3"} <= receipts.keys()
+    assert all(receipts[request].is_finished for request in ("N1", "N2", "N3")), receipts["N1"].found
+    with duckdb.connect() as connection:
+        kept = connection.execute(
+            f"select consent_id, key_value from read_parquet('{settings.raw}/consents/*.parquet')"
+            " where consent_id like 'N%'"
+        ).fetchall()
+    assert kept == [("NK3", other)]
+    assert places(home, words - {email}) | (places(home, {email}) - places(home, {other})) == set()
+    with Warehouse(settings).scratch() as connection:
+        states = {each.request_id: each.state for each in privacy.requests(connection, settings)}
+    assert {states[request] for request in ("N1", "N2", "N3")} == {"carried out"}
+    # Who comes back by an old delivery stays out, as everybody does; a second erasure has nothing to do.
+    assert carry_out(settings) == []
+
+
 def _verified(home: Path) -> list[release.Verified]:
     with duckdb.connect() as connection:
         return [

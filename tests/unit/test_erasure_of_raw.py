@@ -15,7 +15,7 @@ from dagster_project.domain.landing.deliveries import ERASURES, newest_date, rea
 from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.privacy.raw_erasure import Eraser, erase_in_raw, erase_landed
 from dagster_project.domain.privacy.release_erasure import erase_in_releases
-from dagster_project.domain.privacy.resolution import resolve_subjects
+from dagster_project.domain.privacy.resolution import open_erasures_without_account, resolve_subjects
 from dagster_project.domain.privacy.subject import Subject
 from dagster_project.domain.privacy.tombstones import KeyLost, add_tombstones, read_key, read_tombstones, tombstones_of
 
@@ -231,6 +231,49 @@ def test_an_e_mail_that_somebody_else_once_had_stays(home: Home, resolved: Any) 
     records = [("C1", "lea@mail.example", "A1"), ("C2", "tom@mail.example", "A2")]
     (lea,) = resolved(records, ("R1", "A1")).values()
     assert lea.emails == set() and ("email", "lea@mail.example") in lea.shared
+
+
+def test_an_e_mail_that_only_an_older_version_holds_may_be_that_account_s(home: Home, tmp_path: Path) -> None:
+    """Whoever has the mailbox now may ask, or the one who gave it up: that is for somebody to say."""
+    home.deliver("shop_customers", DAY, [customer("C1", "old@mail.example"), customer("C1", "new@mail.example", 2)])
+    asked = {"kind": "erasure", "received_at": BEFORE}
+    keys = {
+        "OLD": ("email", " OLD@mail.example"),
+        "NEWS": ("email", "news@mail.example"),
+        "TEL": ("phone", "0612345678"),
+        "DOT": ("email", "le.a@gmail.com"),
+    }
+    wrong = {"request_id": "NEWS", **asked, "key_type": "email", "key_value": "typo@mail.example"}
+    home.deliver("privacy_requests", DAY - timedelta(days=1), [wrong])
+    home.deliver(
+        "privacy_requests",
+        DAY,
+        [{"request_id": name, **asked, "key_type": key[0], "key_value": key[1]} for name, key in keys.items()],
+    )
+    home.take_in()
+    release = write_release(tmp_path / "release", [("C1", "new@mail.example", "A1"), ("C2", "lea+x@gmail.com", "A2")])
+    with duckdb.connect(str(release / "cocanal.duckdb")) as connection:
+        connection.execute("create schema account; create schema landing")
+        connection.execute(
+            """
+            create table account.request_deadlines as
+            select unnest(['OLD', 'NEWS', 'TEL', 'DOT', 'DONE']) as request_id, 'erasure' as kind, 0 as account_count,
+                'open' as state
+            """
+        )
+        connection.execute("create table landing.files (feed varchar, file varchar, delivered_on date, sha256 varchar)")
+        connection.executemany(
+            "insert into landing.files values (?, ?, ?, ?)",
+            [(each.feed, each.file, each.delivered_on, each.sha256) for each in read_versions(home.register)],
+        )
+    with duckdb.connect() as connection:
+        found = open_erasures_without_account(connection, release, home.raw, ["DONE"], "FR")
+    assert {each.request_id: (each.key_value, each.past_account_ids) for each in found} == {
+        "OLD": ("old@mail.example", ("A1",)),
+        "NEWS": ("news@mail.example", ()),
+        "TEL": ("+33612345678", ()),
+        "DOT": ("le.a@gmail.com", ("A2",)),
+    }
 
 
 def test_what_two_people_of_one_erasure_share_goes_with_both(home: Home, resolved: Any) -> None:

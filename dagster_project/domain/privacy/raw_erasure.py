@@ -259,8 +259,9 @@ class Eraser:
                 )
             )
 
-            -- Somebody else's record that merely names one of the person's numbers keeps the rest.
-            select line, bool_or(type = 'spared') as is_spared
+            -- Somebody else's record that merely names one of the person's numbers keeps the rest, until that somebody
+            -- is erased too.
+            select line, bool_or(type = 'spared') and not bool_or(type = 'record') as is_spared
             from matches
             group by line
             having bool_or(type <> 'spared')

@@ -46,6 +46,7 @@ class Receipt:
     is_search_thorough: bool
     found: tuple[tuple[str, str, int], ...]
     waiting: tuple[str, ...]
+    was_held: bool
 
     @property
     def is_finished(self) -> bool:
@@ -89,6 +90,9 @@ def make_receipt(
         is_search_thorough=search.is_thorough,
         found=tuple((each.file, each.place, each.count) for each in search.found),
         waiting=tuple(waiting),
+        was_held=bool(subject.records)
+        or any(file.feed != "privacy_requests" for file in raw_files)
+        or any(each.is_changed for each in releases),
     )
 
 
@@ -112,6 +116,7 @@ def read_receipt(folder: Path, request_id: str) -> Receipt | None:
     told["releases"] = tuple(ErasedRelease(**each) for each in told["releases"])
     told["found"] = tuple((file, place, count) for file, place, count in told["found"])
     told["waiting"] = tuple(told["waiting"])
+    told.setdefault("was_held", True)  # receipts of before it was said
     return Receipt(**told)
 
 
@@ -126,7 +131,10 @@ def in_words(receipt: Receipt) -> list[str]:
     lines = [
         f"Request {receipt.request_id}, received {receipt.received_at:%d/%m/%Y}, carried out "
         f"{receipt.carried_out_at:%d/%m/%Y %H:%M} ({receipt.because}).",
-        f"It is about {receipt.account_count} account{'s' if receipt.account_count != 1 else ''}: {records}.",
+        f"It is about {receipt.account_count} account{'s' if receipt.account_count != 1 else ''}: {records}."
+        if receipt.account_count
+        else f"It is about somebody without an account: {records}."
+        + ("" if receipt.was_held else " Nothing but the request itself was held."),
         f"Raw: {receipt.removed_row_count} rows emptied and {receipt.blanked_row_count} rows with amounts left without "
         f"identity, in {receipt.raw_file_count} files. Landing: {receipt.landed_file_count} files removed, for raw "
         f"holds what is left of them. Pages, exports and caches: {receipt.export_count}.",

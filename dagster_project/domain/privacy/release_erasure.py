@@ -10,6 +10,7 @@ What becomes of a row follows from the columns of its table, so that a table tha
 
 - amounts (a table with a ``transaction_id``): the row stays, its account and how it was found become null;
 - refused rows and the like (a table with the text of a row): the row stays, the text and a person's key become null;
+- a record of somebody else that names one of the person's numbers: the row stays, the number becomes null;
 - everything else that names an account or a record of the person, or an identifier that is only theirs: the row goes.
 """
 
@@ -17,9 +18,9 @@ import csv
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -42,6 +43,8 @@ _IDENTIFIERS = {
     "address_line1": "address",
 }
 _BESIDE = {"key_value": "key_type", "identifier": "identifier_type"}
+# Somebody else's record may name these: an order placed with the account of another.
+_NAMED = ("customer_id", "card_id", "loyalty_card_id")
 # How a transaction was found to be the person's goes with the person.
 _FOUND_BY = ("rule", "confidence", "household_id")
 # The row as it was delivered, or words about it.
@@ -212,14 +215,21 @@ def _erase_in_database(
         _write_texts(connection, tables, words)
         rules = {table: _rule(columns, table) for table, columns in tables.items()}
         touched: dict[tuple[str, str], tuple[int, int]] = {}
-        for (schema, name), (about, replaced) in rules.items():
-            if about is None:
-                continue
-            ((count,),) = connection.execute(
-                f'select count(*) from old."{schema}"."{name}" as told where {about}'
+        for (schema, name), rule in rules.items():
+            about = rule.about or "false"
+            # A row that stays was about the person before, too: it counts while there is something to take from it.
+            changes = " or ".join(f'told."{name}" is distinct from ({value})' for name, value in rule.replaced.items())
+            named = " or ".join(rule.named.values()) or "false"
+            ((count, named_count),) = connection.execute(
+                f"""
+                select
+                    count(*) filter (where ({about}) and ({changes or "true"})),
+                    count(*) filter (where ({named}) and ({about}) is not true)
+                from old."{schema}"."{name}" as told
+                """
             ).fetchall()
-            if count:
-                touched[schema, name] = (0, count) if replaced else (count, 0)
+            if count or named_count:
+                touched[schema, name] = (0, count + named_count) if rule.replaced else (count, named_count)
         if not touched:
             return 0, 0, {}
         return (
@@ -268,13 +278,18 @@ def _write_texts(
     connection.execute("insert into subject_texts select unnest($1::varchar[])", [found])
 
 
-Rule = tuple[str | None, dict[str, str]]
-"""Which rows are about the person (SQL; None = none can be), and what takes the place of which column there."""
+@dataclass(frozen=True)
+class Rule:
+    """Which rows are ``about`` the person (SQL; None = none can be), and what takes the place of which column there;
+    without that the rows go. In the others a column that is ``named`` becomes null where its SQL holds.
+    """
+
+    about: str | None
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
 
 
 def _rule(columns: dict[str, str], table: tuple[str, str]) -> Rule:
-    if table == ("identity", "contacts"):
-        return "told.contact_id in (select contact_id from subject_contacts)", {}
     accounts = [name for name in columns if name == "account_id" or name.endswith("_account_id")]
     pairs = [
         (name.removesuffix("record_id") + "feed", name)
@@ -282,12 +297,16 @@ def _rule(columns: dict[str, str], table: tuple[str, str]) -> Rule:
         if name.endswith("record_id") and name.removesuffix("record_id") + "feed" in columns
     ]
     texts = [name for name in _TEXTS if name in columns]
+    named = {name: _is_own(name) for name in _NAMED if name in columns} if pairs else {}
+    if table == ("identity", "contacts"):
+        return Rule("told.contact_id in (select contact_id from subject_contacts)", named=named)
     conditions = [f"told.{name} in (select account_id from subject_accounts)" for name in accounts]
     by_record = [
         f"(told.{feed}, told.{record}) in (select (feed, record_id) from subject_records)" for feed, record in pairs
     ]
     if "transaction_id" in columns and accounts:
-        return " or ".join(conditions), {name: "null" for name in columns if name in accounts or name in _FOUND_BY}
+        found_by = {name: "null" for name in columns if name in accounts or name in _FOUND_BY}
+        return Rule(" or ".join(conditions), found_by)
     conditions += by_record
     if texts or (table[0] == "staging" and pairs):
         conditions += [_is_text(name) for name in (*texts, *(record for _, record in pairs))]
@@ -297,23 +316,26 @@ def _rule(columns: dict[str, str], table: tuple[str, str]) -> Rule:
             record: f"case when told.{feed} not in ({people}) and not {_is_text(record)} then told.{record} end"
             for feed, record in pairs
         }
-        return " or ".join(conditions) or None, blanked
-    conditions += [
-        f"told.{name} in (select value from subject_identifiers where type = {literal(type_)})"
-        for name, type_ in _IDENTIFIERS.items()
-        if name in columns
-    ]
+        return Rule(" or ".join(conditions) or None, blanked)
+    conditions += [_is_own(name) for name in _IDENTIFIERS if name in columns and name not in named]
     conditions += [
         f"(told.{type_}, told.{name}) in (select (type, value) from subject_identifiers)"
         for name, type_ in _BESIDE.items()
         if name in columns and type_ in columns
     ]
+    if "identifier_hash" in columns:
+        conditions.append("told.identifier_hash in (select identifier_hash from subject_hashes)")
     if {"type", "value_hash"} <= columns.keys():
         conditions.append(
             "told.value_hash in (select substr(sha256(type || '|' || value), 1, 16) from subject_identifiers)"
         )
     conditions += [_is_text(name) for name in _WORDS if name in columns]
-    return " or ".join(conditions) or None, {}
+    return Rule(" or ".join(conditions) or None, named=named)
+
+
+def _is_own(column: str) -> str:
+    """SQL: whether a column holds an identifier of the person."""
+    return f"told.{column} in (select value from subject_identifiers where type = {literal(_IDENTIFIERS[column])})"
 
 
 def _is_text(column: str) -> str:
@@ -336,14 +358,18 @@ def _write_anew(
         for schema in sorted({schema for schema, _ in tables}):
             connection.execute(f'create schema if not exists new."{schema}"')
         for (schema, name), columns in tables.items():
-            about, replaced = rules[schema, name] if (schema, name) in touched else (None, {})
-            listed = ", ".join(
-                f'case when {about} then {replaced[column]} else told."{column}" end as "{column}"'
-                if column in replaced
-                else f'told."{column}"'
-                for column in columns
-            )
-            kept = f" where ({about}) is not true" if about and not replaced else ""
+            rule = rules[schema, name] if (schema, name) in touched else Rule(None)
+            written = {column: f'told."{column}"' for column in columns}
+            written |= {
+                column: f'case when {rule.about} then {value} else told."{column}" end'
+                for column, value in rule.replaced.items()
+            }
+            written |= {
+                column: f'case when ({is_own}) is not true then told."{column}" end'
+                for column, is_own in rule.named.items()
+            }
+            listed = ", ".join(f'{value} as "{column}"' for column, value in written.items())
+            kept = f" where ({rule.about}) is not true" if rule.about and not rule.replaced else ""
             ((row_counts[f"{schema}.{name}"],),) = connection.execute(
                 f'create table new."{schema}"."{name}" as select {listed} from old."{schema}"."{name}" as told{kept}'
             ).fetchall()
@@ -374,62 +400,87 @@ def _comments(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
 
 
 def _erase_lines(connection: duckdb.DuckDBPyConnection, folder: Path, restricted: Path) -> int:
-    """Take the person's lines out of the audience files; how many. By the hashes that the ledger has of what was sent,
-    one line per account, for somebody else may have been sent by the same address.
-    """
+    """Take the person's lines out of the audience files; how many: one line per account and file."""
     if not restricted.is_file():
         return 0
     connection.execute(f"attach {literal(restricted)} as old (read_only)")
     try:
-        if ("activation", "ledger") not in _columns(connection, "old"):
+        tables = _columns(connection, "old")
+        if ("activation", "ledger") not in tables:
             return 0
+        has_names = ("account", "golden_records") in tables
         sent = connection.execute(
-            """
-            select audience, destination, identifier_hash, count(distinct account_id)
-            from old.activation.ledger
-            semi join subject_accounts using (account_id)
-            where last_release_id = $1
-            group by all
+            f"""
+            select ledger.audience, ledger.destination, list(distinct ledger.identifier_hash),
+                any_value(names.first_name)
+            from old.activation.ledger as ledger
+            left join (
+                {"select account_id, first_name from old.account.golden_records" if has_names else _NO_NAMES}
+            ) as names using (account_id)
+            where
+                ledger.last_release_id = $1
+                and (
+                    ledger.account_id in (select account_id from subject_accounts)
+                    or ledger.identifier_hash in (select identifier_hash from subject_hashes)
+                )
+            group by ledger.audience, ledger.destination, ledger.account_id
+            order by ledger.audience, ledger.destination, ledger.account_id
             """,
             [folder.name],
         ).fetchall()
     finally:
         connection.execute("detach old")
-    wanted: dict[Path, Counter[str]] = {}
-    for audience, destination, identifier_hash, count in sent:
+    wanted: dict[Path, list[tuple[set[str], str]]] = {}
+    for audience, destination, hashes, first_name in sent:
         file = folder / "audiences" / audience / f"{destination}.csv"
-        wanted.setdefault(file, Counter())[identifier_hash] += count
-    return sum(_erase_lines_of(file, hashes) for file, hashes in sorted(wanted.items()) if file.is_file())
+        wanted.setdefault(file, []).append((set(hashes), _letters(first_name or "")))
+    return sum(_erase_lines_of(file, accounts) for file, accounts in sorted(wanted.items()) if file.is_file())
 
 
-def _erase_lines_of(file: Path, hashes: Counter[str]) -> int:
-    gone = 0
+_NO_NAMES = "select null::varchar as account_id, null::varchar as first_name where false"
 
-    def kept() -> Iterator[list[str]]:
-        nonlocal gone
-        with file.open(encoding="utf-8", newline="") as stream:
-            lines = csv.reader(stream)
-            yield next(lines)
-            for cells in lines:
-                theirs = [each for each in sent_hashes(file.stem, cells) if hashes[each] > 0]
-                if not theirs:
-                    yield cells
-                    continue
-                gone += 1
-                hashes.subtract(theirs)
 
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _erase_lines_of(file: Path, accounts: Sequence[tuple[set[str], str]]) -> int:
+    """Take one line of each account (its hashes in the ledger, its first name in plain letters) out of a file.
+
+    Somebody else may have been sent by the same address: of the lines that bear a hash of the account it is the one
+    that says most of it.
+    """
+    every: set[str] = set().union(*(hashes for hashes, _ in accounts))
+    candidates: dict[int, tuple[set[str], set[str]]] = {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        for number, cells in enumerate(csv.reader(stream)):
+            if number and (here := every.intersection(sent_hashes(file.stem, cells))):
+                candidates[number] = here, set(map(_letters, cells))
+    gone: set[int] = set()
+    for hashes, first_name in accounts:
+        scores = {
+            number: (len(here & hashes), first_name in said)
+            for number, (here, said) in candidates.items()
+            if number not in gone and here & hashes
+        }
+        if scores:
+            gone.add(max(scores, key=lambda number: (scores[number], -number)))
+    if not gone:
+        return 0
     beside = file.with_name(f"{file.name}.erasing")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows(kept())
+    with (
+        file.open(encoding="utf-8", newline="") as stream,
+        os.fdopen(handle, "w", encoding="utf-8", newline="") as out,
+    ):
+        csv.writer(out, lineterminator="\n").writerows(
+            cells for number, cells in enumerate(csv.reader(stream)) if number not in gone
+        )
         out.flush()
         os.fsync(out.fileno())
-    if gone:
-        os.replace(beside, file)
-        _sync(file.parent)
-    else:
-        beside.unlink()
-    return gone
+    os.replace(beside, file)
+    _sync(file.parent)
+    return len(gone)
 
 
 def _sync(path: Path) -> None:

@@ -67,7 +67,10 @@ def remember_removals(
             from old.activation.ledger
             where identifier_type <> 'post'
             group by all
-            having bool_and(account_id in (select account_id from subject_accounts))
+            having
+                bool_and(account_id in (select account_id from subject_accounts))
+                -- Who has no account now may have been sent under one that is gone.
+                or identifier_hash in (select identifier_hash from subject_hashes)
             order by all
             """
         ).fetchall()

@@ -4,7 +4,8 @@ Here belongs the decision what is the person's alone and what somebody else hold
 (``subject``), nor what is done with it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
-from dagster_project.domain.privacy.subject import Because, Subject, standard_email
+from dagster_project.domain.privacy.subject import Because, Subject, mailbox_of, standard_email
+from dagster_project.domain.privacy.tombstones import ERASED
 from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
@@ -35,6 +37,7 @@ _IDENTIFIERS = """
     union all
     select feed, record_id, 'payment_token', payment_token from held where payment_token is not null
 """
+_NAMED = ("email", "phone", "customer_id", "card_id")
 _TEXTS_AT_ONCE = 50_000
 _FIELDS = {
     "email": "emails",
@@ -70,6 +73,108 @@ def open_erasures(
     return [(request, at, tuple(accounts)) for request, at, accounts in rows if request not in carried_out]
 
 
+@dataclass(frozen=True)
+class Unaccounted:
+    """An erasure that names an e-mail, phone or number that no record of an account holds: ``key_value`` in standard
+    form, ``received_at`` in UTC. ``past_account_ids``: accounts of which an older version of a record held it, or that
+    hold another address of the mailbox. They may be whom it means, or not.
+    """
+
+    request_id: str
+    received_at: datetime
+    key_type: str
+    key_value: str
+    past_account_ids: tuple[str, ...]
+
+
+def open_erasures_without_account(
+    connection: duckdb.DuckDBPyConnection, release: Path, raw: Path, carried_out: Collection[str], country: str
+) -> list[Unaccounted]:
+    """The erasures about somebody without an account that a release knows of and that were not carried out.
+
+    What they name is read from raw, from the delivery that counts, for releases do not hold it. A request whose
+    delivery names two different things under one number is left out. Reads the rows of people in all raw files, if
+    there is such a request.
+    """
+    if not any((raw / "privacy_requests").glob("*.parquet")):
+        return []
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
+    connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
+    try:
+        delivered = connection.execute(
+            f"""
+            with waiting as (
+                select request_id
+                from released.account.request_deadlines
+                where
+                    kind = 'erasure' and account_count = 0 and state <> 'carried out'
+                    and request_id not in (select unnest($1::varchar[]))
+            ),
+
+            files as (
+                select sha256, max((delivered_on, file)) as delivery
+                from released.landing.files
+                where feed = 'privacy_requests'
+                group by sha256
+            ),
+
+            delivered as (
+                select
+                    trim(told.request_id) as request_id,
+                    timezone('UTC', try_cast(told.received_at as timestamptz)) as received_at,
+                    trim(told.key_type) as key_type,
+                    told.key_value,
+                    files.delivery
+                from read_parquet({literal(raw / "privacy_requests" / "*.parquet")}, filename = true) as told
+                join files on files.sha256 = parse_filename(told.filename, true)
+                join waiting on waiting.request_id = trim(told.request_id)
+                where told._rule is null and told.key_value not like '{ERASED}%'
+                qualify rank() over (partition by trim(told.request_id) order by files.delivery desc) = 1
+            )
+
+            select distinct
+                request_id, received_at, key_type,
+                case key_type when 'email' then {standard_email("key_value")} else trim(key_value) end as key_value
+            from delivered
+            order by received_at, request_id, key_value
+            """,
+            [list(carried_out)],
+        ).fetchall()
+        said: dict[str, tuple[datetime, set[tuple[str, str]]]] = {}
+        for request_id, received_at, key_type, key_value in delivered:
+            standard = standardise(key_value, country) if key_type == "phone" else key_value
+            if key_type in _NAMED and standard:
+                said.setdefault(request_id, (received_at, set()))[1].add((key_type, standard))
+        found = [(request, at, *keys.pop()) for request, (at, keys) in said.items() if len(keys) == 1]
+        if not found:
+            return []
+        _write_requests(connection, [], {request: (type_, value) for request, _, type_, value in found})
+        _write_held(connection, datetime.max)
+        _write_identifiers(connection, raw, country)
+        past: dict[str, list[str]] = {}
+        for request_id, account_id in connection.execute(
+            f"""
+            select distinct named.request_id, held.account_id
+            from named
+            join identifiers
+                on named.type = identifiers.type
+                and (
+                    named.value = identifiers.value
+                    or (named.type = 'email' and {mailbox_of("named.value")} = {mailbox_of("identifiers.value")})
+                )
+            join held on identifiers.feed = held.feed and identifiers.record_id = held.record_id
+            where held.account_id is not null
+            order by all
+            """
+        ).fetchall():
+            past.setdefault(request_id, []).append(account_id)
+    finally:
+        connection.execute("detach released")
+        connection.execute("detach restricted")
+    return [Unaccounted(*each, tuple(past.get(each[0], ()))) for each in found]
+
+
 def resolve_subjects(
     connection: duckdb.DuckDBPyConnection,
     release: Path,
@@ -79,9 +184,11 @@ def resolve_subjects(
     because: Because,
     until_at: datetime,
     country: str,
+    named: Mapping[str, tuple[str, str]] | None = None,
 ) -> list[Subject]:
     """The subject of each request (id, moment, accounts).
 
+    ``named`` says of a request without accounts what it names: type and value in standard form.
     Any connection will do; ``country`` is that of numbers without a prefix.
     A record of the accounts counts if it was given up to ``until_at``: what was given between the request and its being
     carried out goes too. An identifier, of whatever version of a record, is the person's own if no record of another
@@ -96,10 +203,10 @@ def resolve_subjects(
     connection.execute(f"attach {literal(release / DATABASES['analysts'])} as released (read_only)")
     connection.execute(f"attach {literal(release / DATABASES['restricted'])} as restricted (read_only)")
     try:
-        _write_requests(connection, asked)
+        _write_requests(connection, asked, named or {})
         _write_held(connection, until_at)
         _write_identifiers(connection, raw, country)
-        _write_own(connection)
+        _write_own(connection, raw)
         _share_common_addresses(connection, raw)
         _write_spellings(connection, raw, country)
         return [_subject(connection, request_id, at, because, until_at) for request_id, at, _ in asked]
@@ -109,8 +216,11 @@ def resolve_subjects(
 
 
 def _write_requests(
-    connection: duckdb.DuckDBPyConnection, asked: Sequence[tuple[str, datetime, Sequence[str]]]
+    connection: duckdb.DuckDBPyConnection,
+    asked: Sequence[tuple[str, datetime, Sequence[str]]],
+    named: Mapping[str, tuple[str, str]],
 ) -> None:
+    """``asked`` (request_id, received_at, account_id), and ``named`` (request_id, type, value)."""
     rows = [(request_id, at, account) for request_id, at, accounts in asked for account in accounts]
     columns = list(zip(*rows, strict=True)) or [()] * 3
     types = (pa.string(), pa.timestamp("us"), pa.string())
@@ -119,6 +229,9 @@ def _write_requests(
         names=["request_id", "received_at", "account_id"],
     )
     connection.execute("create or replace temp table asked as select * from told")
+    connection.execute("create or replace temp table named (request_id varchar, type varchar, value varchar)")
+    for request_id, (type_, value) in named.items():
+        connection.execute("insert into named values ($1, $2, $3)", [request_id, type_, value])
 
 
 def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> None:
@@ -145,6 +258,11 @@ def _write_held(connection: duckdb.DuckDBPyConnection, until_at: datetime) -> No
         from held
         join asked on held.account_id = asked.account_id
         where held.seen_at is null or held.seen_at <= $1
+        union all
+        -- The number of an account that was never read as one: it stands in refused rows.
+        select request_id, case type when 'customer_id' then 'shop_customers' else 'loyalty_members' end, value
+        from named
+        where type in ('customer_id', 'card_id')
         """,
         [until_at],
     )
@@ -203,6 +321,8 @@ def _write_identifiers(connection: duckdb.DuckDBPyConnection, raw: Path, country
             """
             create or replace temp table their_values as
             select distinct type, value from identifiers join own_records using (feed, record_id)
+            union
+            select type, value from named
             """
         )
         everything = " union all ".join(said(feed, columns(feed), where) for feed in present)
@@ -212,7 +332,7 @@ def _write_identifiers(connection: duckdb.DuckDBPyConnection, raw: Path, country
         )
 
 
-def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
+def _write_own(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
     """``judged`` (request_id, type, value, is_shared), and ``spared`` (request_id, feed, record_id)."""
     connection.execute(
         """
@@ -231,6 +351,8 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
             from identifiers
             join own_records using (feed, record_id)
             group by all
+            union
+            select request_id, type, value from named
         ),
         others as (
             select distinct theirs.request_id, theirs.type, theirs.value
@@ -248,6 +370,7 @@ def _write_own(connection: duckdb.DuckDBPyConnection) -> None:
         left join numbers using (request_id, type, value)
         """
     )
+    _add_addresses_of_their_mailboxes(connection, raw)
     # A ticket that nobody was found for, and that says the person's e-mail, is the person's.
     connection.execute(
         """
@@ -306,6 +429,52 @@ def _share_common_addresses(connection: duckdb.DuckDBPyConnection, raw: Path) ->
     connection.execute(
         "update judged set is_shared = true where type = 'address' and lower(value) in (select unnest($1::varchar[]))",
         [sorted(common)],
+    )
+
+
+def _add_addresses_of_their_mailboxes(connection: duckdb.DuckDBPyConnection, raw: Path) -> None:
+    """Add to ``judged`` other addresses of mailboxes that are the person's alone, wherever raw holds them, unless a
+    record of another account does. Reads the e-mails of all raw files, if such a mailbox is anybody's.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table mailboxes as
+        select request_id, {mailbox_of("value")} as mailbox from judged where type = 'email' and not is_shared
+        """
+    )
+    parts = [
+        f"select {name} as value from read_parquet({literal(raw / feed.name / '*.parquet')})"
+        f" where _rule is null and {name} like '%@%'"
+        for feed in feeds().values()
+        for name in (column.name for column in feed.columns if column.type in ("email", "key_value"))
+        if any((raw / feed.name).glob("*.parquet"))
+    ]
+    if not parts:
+        return
+    connection.execute(
+        f"""
+        insert into judged by name
+        with delivered as (
+            select distinct {standard_email("value")} as value
+            from ({" union ".join(parts)})
+        ),
+
+        others as (
+            select distinct held.email
+            from held
+            left join own_records on held.feed = own_records.feed and held.record_id = own_records.record_id
+            where held.account_id is not null and own_records.record_id is null
+        ),
+
+        theirs as (
+            select distinct mailboxes.request_id, 'email' as type, delivered.value, false as is_shared
+            from delivered
+            join mailboxes on mailboxes.mailbox = {mailbox_of("delivered.value")}
+            where delivered.value not in (select email from others where email is not null)
+        )
+
+        select theirs.* from theirs anti join judged using (request_id, type, value)
+        """
     )
 
 

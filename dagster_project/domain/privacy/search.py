@@ -12,7 +12,6 @@ others bear them; the rows that held them are found by what stands beside them.
 """
 
 import gzip
-import hashlib
 import sqlite3
 import zipfile
 import zlib
@@ -28,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from dagster_project.domain.landing.intake import looks_like_parquet
-from dagster_project.domain.privacy.subject import Subject
+from dagster_project.domain.privacy.subject import Subject, hashes_of
 from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.sql_literal import literal
 
@@ -145,10 +144,7 @@ def _words(subjects: Sequence[Subject]) -> _Wanted:
     for subject in subjects:
         plain = subject.emails | subject.phones | subject.spellings | subject.addresses
         anywhere |= {word for word in plain if len(word) >= 5}
-        for email in subject.emails:
-            anywhere |= _hashes("email", email, _email_forms(email))
-        for phone in subject.phones:
-            anywhere |= _hashes("phone", phone, {phone, phone.removeprefix("+")})
+        anywhere |= hashes_of(subject)
         for type_, values in (
             ("customer_id", subject.customer_ids),
             ("card_id", subject.card_ids),
@@ -157,18 +153,6 @@ def _words(subjects: Sequence[Subject]) -> _Wanted:
             keys |= {(type_, value) for value in values}
             anywhere |= {value for value in values if len(value) >= _LEAST_LETTERS and not value.isdigit()}
     return _Wanted(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
-
-
-def _email_forms(email: str) -> set[str]:
-    """As Meta wants it, as Google does (no dots and no tag at Gmail), and as the identity stage compares it."""
-    local, _, domain = email.rpartition("@")
-    bare = local.split("+")[0].replace(".", "")
-    return {email, f"{bare}@{domain}", f"{local.split('+')[0]}@{domain}", f"{bare}@gmail.com"}
-
-
-def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
-    sent = {hashlib.sha256(form.encode()).hexdigest() for form in forms}
-    return sent | {hashlib.sha256(f"{type_}|{form}".encode()).hexdigest()[:16] for form in {value, *forms}}
 
 
 def _write_words(connection: duckdb.DuckDBPyConnection, words: _Wanted) -> None:

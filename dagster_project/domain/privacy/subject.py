@@ -5,6 +5,7 @@ it becomes tables for SQL (``create_subject_tables``). Not for finding out who i
 that an erasure rewrites.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -48,9 +49,11 @@ class Subject:
 
     ``received_at``: moment of the request, ``until_at``: moment up to which everything goes, both in UTC without zone;
     what the person does after it is a new relation, and no part of the subject. ``records``: (feed, record_id) of every
-    record linked to the accounts, and of records without an account that hold an identifier of the subject.
+    record linked to the accounts, and of records without an account that hold an identifier of the subject. Somebody
+    without an account is the identifier that the request names, and the records without an account that hold it.
 
-    The other sets hold only what no record of anybody else holds: e-mails in lower case, phones in E.164, numbers of
+    The other sets hold only what no record of anybody else holds: e-mails in lower case (every delivered address of a
+    mailbox of theirs, `a.b+x@gmail.com` being that of `ab@gmail.com`), phones in E.164, numbers of
     web accounts and loyalty cards, payment tokens, ``addresses`` (address_line1 as delivered), and ``spellings``, every
     way in which one of the e-mails or phones was delivered, where it differs from the standard form. ``shared`` holds
     (type, value) of what somebody else's record holds too, or the person gave again after the request: it stays there.
@@ -99,8 +102,9 @@ def _subject(values: dict) -> Subject:
 
 
 def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Sequence[Subject]) -> None:
-    """Create the temp tables ``subject_accounts`` (account_id), ``subject_records`` (feed, record_id) and
-    ``subject_identifiers`` (type, value), each with ``request_id``: one row per subject and thing that is its own.
+    """Create the temp tables ``subject_accounts`` (account_id), ``subject_records`` (feed, record_id),
+    ``subject_identifiers`` (type, value) and ``subject_hashes`` (identifier_hash), each with ``request_id``: one row
+    per subject and thing that is its own.
     """
     text = pa.string()
     accounts = [(each.request_id, account) for each in subjects for account in sorted(each.account_ids)]
@@ -111,14 +115,50 @@ def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Seque
         for field, type_ in IDENTIFIER_TYPES.items()
         for value in sorted(getattr(each, field))
     ]
+    hashes = [(each.request_id, value) for each in subjects for value in sorted(hashes_of(each))]
     for table, rows, names in (
         ("subject_accounts", accounts, ("request_id", "account_id")),
         ("subject_records", records, ("request_id", "feed", "record_id")),
         ("subject_identifiers", identifiers, ("request_id", "type", "value")),
+        ("subject_hashes", hashes, ("request_id", "identifier_hash")),
     ):
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
         told = pa.table([pa.array(column, text) for column in columns], names=names)  # noqa: F841 - read by the SQL
         connection.execute(f"create or replace temp table {table} as select * from told")
+
+
+def hashes_of(subject: Subject) -> set[str]:
+    """The hashes of the own e-mails and phones as destinations know them and as the identity stage keeps them."""
+    found: set[str] = set()
+    for email in subject.emails:
+        found |= _hashes("email", email, _email_forms(email))
+    for phone in subject.phones:
+        found |= _hashes("phone", phone, {phone, phone.removeprefix("+")})
+    return found
+
+
+def _email_forms(email: str) -> set[str]:
+    """As Meta wants it, as Google does (no dots and no tag at Gmail), and as the identity stage compares it."""
+    local, _, domain = email.rpartition("@")
+    bare = local.split("+")[0].replace(".", "")
+    return {email, f"{bare}@{domain}", f"{local.split('+')[0]}@{domain}", f"{bare}@gmail.com"}
+
+
+def _hashes(type_: str, value: str, forms: set[str]) -> set[str]:
+    sent = {hashlib.sha256(form.encode()).hexdigest() for form in forms}
+    return sent | {hashlib.sha256(f"{type_}|{form}".encode()).hexdigest()[:16] for form in {value, *forms}}
+
+
+def mailbox_of(email: str) -> str:
+    """SQL of the mailbox of an e-mail in standard form: without a tag (`+x`), and at Gmail without dots, which mean
+    nothing there. Whoever has the one address has the other.
+    """
+    box = f"regexp_replace(split_part({email}, '@', 1), '[+].*$', '')"
+    domain = f"split_part({email}, '@', 2)"
+    return (
+        f"case when {domain} in ('gmail.com', 'googlemail.com') then replace({box}, '.', '') || '@gmail.com'"
+        f" else {box} || '@' || {domain} end"
+    )
 
 
 def standard_email(value: str) -> str:

@@ -31,7 +31,7 @@ class Words:
     """Words to be found, in small letters. Memory grows with their letters: a million of 40 take a gigabyte."""
 
     def __init__(self, words: Collection[str]) -> None:
-        spelt = {(word, spelling) for word in words for spelling in (word, word.upper())}
+        spelt = {(word, spelling) for word in words for spelling in (word, word.upper(), word.title())}
         # As they stand in bytes of which the letters A to Z were made small: in UTF-8 and in latin-1.
         forms = {spelling.encode("utf-8").lower(): word for word, spelling in spelt}
         forms |= {

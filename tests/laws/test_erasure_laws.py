@@ -101,7 +101,7 @@ class Record:
 @dataclass(frozen=True)
 class Row:
     """A delivered row: it goes with its ``owner``, or with all who hold one of its ``keys``; ``named`` is a column in
-    which somebody else's row names a person.
+    which somebody else's row names a person. ``text`` is a line that is no row of the feed.
     """
 
     feed: str
@@ -109,6 +109,7 @@ class Row:
     owner: int | None = None
     keys: tuple[Key, ...] = ()
     named: tuple[str, int] | None = None
+    text: str | None = None
 
 
 def email_as_typed(draw: random.Random, email: str) -> str:
@@ -236,6 +237,8 @@ class Shop:
             self._ticket(person)
         for _ in range(4):
             self._speak(person)
+        key = draw.choice(self._keys(person))
+        self._put(Row("consents", {}, keys=(key,), text=f"{self._next('B')},{key[0]},{self._typed(key)},cut off"))
 
     def _order(self, person: Person) -> None:
         draw = self.draw
@@ -427,7 +430,11 @@ FORMAT_NAMES = ("csv", "csv.gz", "parquet")
 
 def put(supplier: Any, landing: Path, feed: str, day: date, rows: list[Row], name: str) -> str:
     """Deliver rows in the format that the name says; the path under landing."""
-    plain = supplier(landing).deliver(feed, day, [row.cells for row in rows], name.split(".")[0] + ".csv")
+    plain = supplier(landing).deliver(
+        feed, day, [row.cells for row in rows if row.text is None], name.split(".")[0] + ".csv"
+    )
+    with plain.open("a", encoding="utf-8") as out:
+        out.writelines(f"{row.text}\n" for row in rows if row.text is not None)
     path = plain.with_name(name)
     if name.endswith(".gz"):
         path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
@@ -837,7 +844,8 @@ class Home:
             for day in DAYS:
                 rows = [row for on, row in shop.rows if on == day and row.feed == feed]
                 if rows:
-                    self._put(feed, day, rows, f"part.{self.draw.choice(FORMAT_NAMES)}")
+                    names = FORMAT_NAMES[:2] if feed == "consents" else FORMAT_NAMES  # no lines that are no rows
+                    self._put(feed, day, rows, f"part.{self.draw.choice(names)}")
         self.take_in(AS_OF)
         versions = read_register(self.settings.register).values()
         files = [(each.feed, each.file, each.delivered_on, each.sha256) for each in versions]
@@ -859,6 +867,7 @@ class Home:
         add_to_released(self.settings.released_files, {(each.file, each.sha256) for each in versions})
 
     def _put(self, feed: str, day: date, rows: list[Row], name: str) -> None:
+        rows.sort(key=lambda row: row.text is not None)
         self.delivered[put(self.supplier, self.settings.landing, feed, day, rows, name)] = rows
 
     def take_in(self, as_of: date, **how: Any) -> None:
@@ -986,7 +995,8 @@ def check_come_again(
     files = {}
     for feed, rows in by_feed.items():
         home.draw.shuffle(rows)
-        name = f"again.{home.draw.choice(FORMAT_NAMES)}"
+        rows.sort(key=lambda row: row.text is not None)
+        name = f"again.{home.draw.choice(FORMAT_NAMES[:2] if feed == 'consents' else FORMAT_NAMES)}"
         told = [*rows, Row(feed, fresh)] if feed == "shop_customers" else rows
         files[put(home.supplier, home.settings.landing, feed, LATER.date(), told, name)] = rows
     home.take_in(LATER.date() + timedelta(days=1), erase=privacy.erase_again(home.settings))

@@ -32,7 +32,7 @@ from dagster_project.domain.landing.deliveries import (
     sync_folder,
 )
 from dagster_project.domain.phones import write_standard_phones
-from dagster_project.domain.privacy.subject import Subject, standard_email
+from dagster_project.domain.privacy.subject import NUMBERS_OF_TEXT, Subject, standard_email
 from dagster_project.domain.privacy.tombstones import (
     ERASED,
     Key,
@@ -77,7 +77,7 @@ _RECORDS = {
     "shop_refunds": "refund_id",
     "privacy_requests": "request_id",
 }
-# A row that could not be read as a row is one text: each of its words is compared.
+# A row that could not be read as a row is one text: each of its words is compared, and NUMBERS_OF_TEXT.
 _WORDS_OF_TEXT = r"regexp_split_to_array(coalesce(_text, ''), '[\s;,\"|]+')"
 
 
@@ -178,7 +178,10 @@ class Eraser:
             for column in feed.columns
             if column.type in ("email", "phone", "key_value")
         ]
-        given = " union all ".join(parts) or "select null::varchar as delivered where false"
+        parts.append(
+            f"select unnest({NUMBERS_OF_TEXT}) as delivered from read_parquet({literal(path)}) where _text is not null"
+        )
+        given = " union all ".join(parts)
         connection.execute(
             f"""
             create or replace temp table delivered_forms as
@@ -219,7 +222,7 @@ class Eraser:
         updated = _moment(feed, f"rows.{feed.version}") if feed.version else moment
         in_text = ", ".join(
             f"{{'type': '{type_}', 'keyed_hash': {self._key.sql(type_, word)}}}"
-            for type_, word in (("email", "lower(word)"), ("customer_id", "word"), ("card_id", "word"))
+            for type_, word in (("email", standard_email("word")), ("customer_id", "word"), ("card_id", "word"))
         )
         connection.execute(
             f"""
@@ -236,6 +239,13 @@ class Eraser:
                     select line, unnest({_WORDS_OF_TEXT}) as word from read_parquet({literal(path)})
                     where _text is not null
                 )
+                union all
+                select line, null, null, {{'type': 'phone', 'keyed_hash': {self._key.sql("phone", "phone")}}}
+                from (
+                    select line, unnest({NUMBERS_OF_TEXT}) as number from read_parquet({literal(path)})
+                    where _text is not null
+                )
+                join standard_forms on number = delivered
             ),
 
             -- Few files hold anybody who was erased: only what begins like a tombstone is compared with whole ones.
@@ -407,12 +417,23 @@ def find_raw_files(
 
                 words as (
                     select sha256, unnest({_WORDS_OF_TEXT}) as word from told where _text is not null
+                ),
+
+                numbers as (
+                    select sha256, unnest({NUMBERS_OF_TEXT}) as number from told where _text is not null
                 )
 
                 select sha256 from told where {conditions}
                 union
                 select sha256 from words
-                where word in (select value from plain_values) or lower(word) in (select value from plain_values)
+                where
+                    word in (select value from plain_values)
+                    or {standard_email("word")} in (select value from plain_values)
+                union
+                select sha256 from numbers
+                where right(regexp_replace(number, '\\D', '', 'g'), 9) in (
+                    select right(value, 9) from plain_values where value like '+%'
+                )
                 order by 1
                 """
             ).fetchall()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
-from dagster_project.domain.privacy.subject import Because, Subject, mailbox_of, standard_email
+from dagster_project.domain.privacy.subject import NUMBERS_OF_TEXT, Because, Subject, mailbox_of, standard_email
 from dagster_project.domain.privacy.tombstones import ERASED
 from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES
@@ -487,7 +487,8 @@ def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: 
         if not columns or not any((raw / feed.name).glob("*.parquet")):
             continue
         delivered = " union ".join(
-            f"select distinct {name} as value from read_parquet({literal(paths)})" for name in columns
+            f"select distinct {value} as value from read_parquet({literal(paths)})"
+            for value in (*columns, f"unnest({NUMBERS_OF_TEXT})")
         )
         connection.execute(
             rf"""

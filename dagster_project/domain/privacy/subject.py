@@ -42,6 +42,9 @@ IDENTIFIER_TYPES = {
 }
 """Field of a subject -> the ``type`` of its values in the table ``subject_identifiers``."""
 
+NUMBERS_OF_TEXT = r"regexp_extract_all(coalesce(_text, ''), '\+?[0-9(][0-9() .\x{00A0}\x{202F}/_-]{7,}[0-9]')"
+"""SQL: what looks like a phone number in a row that could not be read as a row."""
+
 
 @dataclass(frozen=True)
 class Subject:

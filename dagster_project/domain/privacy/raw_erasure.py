@@ -32,7 +32,7 @@ from dagster_project.domain.landing.deliveries import (
     sync_folder,
 )
 from dagster_project.domain.phones import write_standard_phones
-from dagster_project.domain.privacy.subject import NUMBERS_OF_TEXT, Subject, standard_email
+from dagster_project.domain.privacy.subject import NUMBERS_OF_TEXT, WORDS_OF_TEXT, Subject, standard_email
 from dagster_project.domain.privacy.tombstones import (
     ERASED,
     Key,
@@ -77,8 +77,6 @@ _RECORDS = {
     "shop_refunds": "refund_id",
     "privacy_requests": "request_id",
 }
-# A row that could not be read as a row is one text: each of its words is compared, and NUMBERS_OF_TEXT.
-_WORDS_OF_TEXT = r"regexp_split_to_array(coalesce(_text, ''), '[\s;,\"|]+')"
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ class Eraser:
                 union all
                 select line, null, null, unnest([{in_text}])
                 from (
-                    select line, unnest({_WORDS_OF_TEXT}) as word from read_parquet({literal(path)})
+                    select line, unnest({WORDS_OF_TEXT}) as word from read_parquet({literal(path)})
                     where _text is not null
                 )
                 union all
@@ -416,7 +414,7 @@ def find_raw_files(
                 ),
 
                 words as (
-                    select sha256, unnest({_WORDS_OF_TEXT}) as word from told where _text is not null
+                    select sha256, unnest({WORDS_OF_TEXT}) as word from told where _text is not null
                 ),
 
                 numbers as (

@@ -14,7 +14,14 @@ import pyarrow as pa
 
 from dagster_project.domain.contract import feeds
 from dagster_project.domain.phones import standardise, write_standard_phones
-from dagster_project.domain.privacy.subject import NUMBERS_OF_TEXT, Because, Subject, mailbox_of, standard_email
+from dagster_project.domain.privacy.subject import (
+    NUMBERS_OF_TEXT,
+    WORDS_OF_TEXT,
+    Because,
+    Subject,
+    mailbox_of,
+    standard_email,
+)
 from dagster_project.domain.privacy.tombstones import ERASED
 from dagster_project.domain.privacy.words import Words
 from dagster_project.domain.release import DATABASES
@@ -449,6 +456,12 @@ def _add_addresses_of_their_mailboxes(connection: duckdb.DuckDBPyConnection, raw
         for name in (column.name for column in feed.columns if column.type in ("email", "key_value"))
         if any((raw / feed.name).glob("*.parquet"))
     ]
+    parts += [
+        f"select word as value from (select unnest({WORDS_OF_TEXT}) as word from read_parquet("
+        f"{literal(raw / feed.name / '*.parquet')}) where _text is not null) where word like '%@%'"
+        for feed in feeds().values()
+        if any((raw / feed.name).glob("*.parquet"))
+    ]
     if not parts:
         return
     connection.execute(
@@ -488,7 +501,7 @@ def _write_spellings(connection: duckdb.DuckDBPyConnection, raw: Path, country: 
             continue
         delivered = " union ".join(
             f"select distinct {value} as value from read_parquet({literal(paths)})"
-            for value in (*columns, f"unnest({NUMBERS_OF_TEXT})")
+            for value in (*columns, f"unnest({NUMBERS_OF_TEXT})", f"unnest({WORDS_OF_TEXT})")
         )
         connection.execute(
             rf"""

@@ -42,8 +42,11 @@ IDENTIFIER_TYPES = {
 }
 """Field of a subject -> the ``type`` of its values in the table ``subject_identifiers``."""
 
+# A row that could not be read as a row is one text: each of its words is compared, and each number.
+WORDS_OF_TEXT = r"regexp_split_to_array(coalesce(_text, ''), '[\s;,\"|]+')"
+"""SQL: the words of such a text."""
 NUMBERS_OF_TEXT = r"regexp_extract_all(coalesce(_text, ''), '\+?[0-9(][0-9() .\x{00A0}\x{202F}/_-]{7,}[0-9]')"
-"""SQL: what looks like a phone number in a row that could not be read as a row."""
+"""SQL: what looks like a phone number in it."""
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,7 @@ def _carry_out(
         make_receipt(
             subject,
             at=at,
+            together_count=len(subjects),
             raw_files=raw_files,
             landed=landed,
             exports=exports,

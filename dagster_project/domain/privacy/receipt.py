@@ -21,8 +21,9 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class Receipt:
-    """One request that was carried out; counts only. ``waiting`` are delivered files that no release was made from yet:
-    they go with the first erasure after it.
+    """One request that was carried out; counts only. ``together_count`` requests were carried out in one go: files,
+    rows and what was searched are counted for all. ``waiting`` are delivered files that no release was made from yet: they
+    go with the first erasure after it.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class Receipt:
     found: tuple[tuple[str, str, int], ...]
     waiting: tuple[str, ...]
     was_held: bool
+    together_count: int
 
     @property
     def is_finished(self) -> bool:
@@ -57,6 +59,7 @@ def make_receipt(
     subject: Subject,
     *,
     at: datetime,
+    together_count: int,
     raw_files: Sequence[ErasedFile],
     landed: Sequence[str],
     exports: Sequence[str],
@@ -93,6 +96,7 @@ def make_receipt(
         was_held=bool(subject.records)
         or any(file.feed != "privacy_requests" for file in raw_files)
         or any(each.is_changed for each in releases),
+        together_count=together_count,
     )
 
 
@@ -116,7 +120,7 @@ def read_receipt(folder: Path, request_id: str) -> Receipt | None:
     told["releases"] = tuple(ErasedRelease(**each) for each in told["releases"])
     told["found"] = tuple((file, place, count) for file, place, count in told["found"])
     told["waiting"] = tuple(told["waiting"])
-    told.setdefault("was_held", True)  # receipts of before it was said
+    told = {"was_held": True, "together_count": 1} | told  # receipts of before these were said
     return Receipt(**told)
 
 
@@ -135,6 +139,11 @@ def in_words(receipt: Receipt) -> list[str]:
         if receipt.account_count
         else f"It is about somebody without an account: {records}."
         + ("" if receipt.was_held else " Nothing but the request itself was held."),
+        *(
+            [f"{receipt.together_count} requests were carried out together: what follows is counted for all of them."]
+            if receipt.together_count > 1
+            else []
+        ),
         f"Raw: {receipt.removed_row_count} rows emptied and {receipt.blanked_row_count} rows with amounts left without "
         f"identity, in {receipt.raw_file_count} files. Landing: {receipt.landed_file_count} files removed, for raw "
         f"holds what is left of them. Pages, exports and caches: {receipt.export_count}.",

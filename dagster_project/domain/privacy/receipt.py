@@ -22,8 +22,8 @@ _MOST_NAMED = 10
 @dataclass(frozen=True)
 class Receipt:
     """One request that was carried out; counts only. ``together_count`` requests were carried out in one go: files,
-    rows and what was searched are counted for all. ``waiting`` are delivered files that no release was made from yet: they
-    go with the first erasure after it.
+    rows and what was searched are counted for all. ``waiting`` are delivered files that no release was made from yet:
+    they go with the first erasure after it.
     """
 
     request_id: str

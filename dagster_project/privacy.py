@@ -25,7 +25,7 @@ from dagster_project.domain.privacy.raw_erasure import ErasedFile, Eraser, erase
 from dagster_project.domain.privacy.receipt import Receipt, file_name, make_receipt, write_receipt
 from dagster_project.domain.privacy.release_erasure import erase_in_releases
 from dagster_project.domain.privacy.removals import REMOVALS, remember_removals
-from dagster_project.domain.privacy.resolution import open_erasures, open_erasures_without_account, resolve_subjects
+from dagster_project.domain.privacy.resolution import open_erasures, requests_without_account, resolve_subjects
 from dagster_project.domain.privacy.search import find_left_over
 from dagster_project.domain.privacy.subject import Because, Subject, read_subjects, write_subjects
 from dagster_project.domain.privacy.tombstones import add_tombstones, read_key, read_tombstones, tombstones_of
@@ -105,7 +105,7 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
-    which every night respects), ``nobody`` (an access that no account could be about) or ``to be confirmed`` (several
+    which every night respects) or ``to be confirmed`` (several
     accounts hold its e-mail or phone, who may be several people; or one held it once, and none does now).
     ``days_left`` counts from the as-of date of the release.
     """
@@ -210,8 +210,8 @@ def _resolve(settings: Settings, with_retention: bool, confirmed: Collection[str
     with Warehouse(settings).scratch() as connection:
         known = open_erasures(connection, current.directory, done.keys())
     with Warehouse(settings).scratch() as connection:
-        unaccounted = open_erasures_without_account(
-            connection, current.directory, settings.raw, done.keys(), settings.default_country
+        unaccounted = requests_without_account(
+            connection, current.directory, settings.raw, "erasure", done.keys(), settings.default_country
         )
     undecided = _read_undecided(settings) | {request for request, _, accounts in known if len(accounts) > 1}
     undecided |= {each.request_id for each in unaccounted if each.past_account_ids}
@@ -456,8 +456,9 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
             [request_id],
         ).fetchall()
         connection.execute("detach released")
+        named: dict[str, tuple[str, str]] = {}
         if not rows:
-            raise release.ReleaseError(f"The current release knows no account that {request_id} is about.")
+            rows, named = _access_without_account(connection, current.directory, settings, request_id)
         ((kind, received_at, accounts),) = rows
         if kind != "access":
             raise release.ReleaseError(
@@ -477,6 +478,7 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
             because="erasure",
             until_at=datetime.combine(as_of + timedelta(days=1), datetime.max.time()),
             country=settings.default_country,
+            named=named,
         )
         deliveries: dict[tuple[str, str], list[tuple[str, date]]] = {}
         for each in read_register(settings.register).values():
@@ -492,3 +494,27 @@ def give_access(settings: Settings, request_id: str, at: datetime, because: str)
     write_privately(data, access.as_json(gathered))
     _note_carried_out(settings, {request_id: ("access", read_key(settings.privacy).hash("request", request_id), at)})
     return page, data
+
+
+def _access_without_account(
+    connection: duckdb.DuckDBPyConnection, directory: Path, settings: Settings, request_id: str
+) -> tuple[list[tuple[str, datetime, list[str]]], dict[str, tuple[str, str]]]:
+    """The request (kind, moment, no account) of somebody who has none, such as a reader of the newsletter, and what it
+    names. Raises ReleaseError where there is no such request, or where an account held once what it names.
+    """
+    found = [
+        each
+        for each in requests_without_account(
+            connection, directory, settings.raw, "access", (), settings.default_country
+        )
+        if each.request_id == request_id
+    ]
+    if not found:
+        raise release.ReleaseError(f"The current release knows nobody whom {request_id} is about.")
+    (asked,) = found
+    if asked.past_account_ids:
+        raise release.ReleaseError(
+            f"{request_id} names an e-mail, phone or number that an account held once and none holds now, so it may "
+            "mean two people: file a request that names the web account or card (cocanal privacy add)."
+        )
+    return [("access", asked.received_at, [])], {request_id: (asked.key_type, asked.key_value)}

@@ -58,8 +58,8 @@ def settings_of() -> Callable[[Path], Settings]:
 
 @pytest.fixture(scope="session")
 def deliveries(retailer: Any) -> Any:
-    """Ten days of a small retailer, a feed that brings a hundred rows each day, and two who want to be forgotten and
-    never had an account: one stands in consents and messages, the other nowhere.
+    """Ten days of a small retailer, a feed that brings a hundred rows each day, and three who never had an account: two
+    want to be forgotten, of whom one stands in consents and messages, the other nowhere; one asks what is held.
     """
     found = dict(retailer(SEED, PERSONS).deliveries)
     said, asked = f"{retailer.DAYS[3]}T12:00:00Z", f"{retailer.DAYS[5]}T12:00:00Z"
@@ -70,17 +70,20 @@ def deliveries(retailer: Any) -> Any:
             {**consent, "consent_id": "NK1", "key_type": "email", "key_value": " News.Only@Post.example"},
             {**consent, "consent_id": "NK2", "key_type": "phone", "key_value": "06.12.34.56.78"},
             {**consent, "consent_id": "NK3", "key_type": "email", "key_value": "other.news.only@post.example"},
+            {**consent, "consent_id": "NA1", "key_type": "email", "key_value": "Curious.Reader@post.example "},
         ],
         "message_events": [
             {**event, "event_id": "NE1", "channel": "email", "address": "NEWS.ONLY@post.example"},
             {**event, "event_id": "NE2", "channel": "sms", "address": "+33 (0)6 12 34 56 78"},
+            {**event, "event_id": "NA2", "channel": "email", "address": "curious.reader@post.example"},
         ],
         "privacy_requests": [
-            {"request_id": request, "kind": "erasure", "key_type": type_, "key_value": value, "received_at": asked}
-            for request, type_, value in (
-                ("N1", "email", "news.only@post.example"),
-                ("N2", "phone", "+33612345678"),
-                ("N3", "card_id", "29NOWHERE"),
+            {"request_id": request, "kind": kind, "key_type": type_, "key_value": value, "received_at": asked}
+            for request, kind, type_, value in (
+                ("N1", "erasure", "email", "news.only@post.example"),
+                ("N2", "erasure", "phone", "+33612345678"),
+                ("N3", "erasure", "card_id", "29NOWHERE"),
+                ("NA", "access", "email", "curious.reader@post.example"),
             )
         ],
     }

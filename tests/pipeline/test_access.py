@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from dagster_project.cli import app
 from dagster_project.domain.release import DATABASES, ReleaseError
-from dagster_project.privacy import give_access
+from dagster_project.privacy import give_access, requests
 from dagster_project.settings import Settings, SettingsError
+from dagster_project.warehouse import Warehouse
 
 NOW = datetime(2020, 7, 12, 9, 0, tzinfo=UTC)
 
@@ -103,6 +104,23 @@ def test_an_access_needs_a_reason_and_one_person(home: Path, settings: Settings)
     (request, _), *_ = requests_of(home, "access")
     with pytest.raises(SettingsError, match="Say why"):
         give_access(settings, request, NOW, "  ")
-    with pytest.raises(ReleaseError, match="knows no account"):
+    with pytest.raises(ReleaseError, match="knows nobody"):
         give_access(settings, "NOBODY", NOW, "asked")
     assert not (home / "explain" / "access.log").exists()
+
+
+def test_a_reader_of_the_newsletter_without_an_account_is_told_what_is_held(home: Path, settings: Settings) -> None:
+    page, data = give_access(settings, "NA", NOW, "asked")
+    gathered = json.loads(data.read_text(encoding="utf-8"))
+    delivered = {feed: [row[key] for row in gathered["delivered"].pop(feed)["rows"]] for feed, key in (
+        ("consents", "consent_id"), ("message_events", "event_id"), ("privacy_requests", "request_id"),
+    )}  # fmt: skip
+    assert delivered == {"consents": ["NA1"], "message_events": ["NA2"], "privacy_requests": ["NA"]}
+    assert gathered["delivered"] == {}
+    assert not [section["table"] for section in gathered["sections"] if section["rows"]]
+    text = page.read_text(encoding="utf-8").lower()
+    assert "curious.reader@post.example" in text
+    assert "news.only@post.example" not in text
+    with Warehouse(settings).scratch() as connection:
+        states = {each.request_id: each.state for each in requests(connection, settings)}
+    assert states["NA"] == "carried out"

@@ -15,7 +15,7 @@ from dagster_project.domain.landing.deliveries import ERASURES, newest_date, rea
 from dagster_project.domain.landing.intake import take_in
 from dagster_project.domain.privacy.raw_erasure import Eraser, erase_in_raw, erase_landed
 from dagster_project.domain.privacy.release_erasure import erase_in_releases
-from dagster_project.domain.privacy.resolution import open_erasures_without_account, resolve_subjects
+from dagster_project.domain.privacy.resolution import requests_without_account, resolve_subjects
 from dagster_project.domain.privacy.subject import Subject
 from dagster_project.domain.privacy.tombstones import KeyLost, add_tombstones, read_key, read_tombstones, tombstones_of
 
@@ -267,7 +267,7 @@ def test_an_e_mail_that_only_an_older_version_holds_may_be_that_account_s(home: 
             [(each.feed, each.file, each.delivered_on, each.sha256) for each in read_versions(home.register)],
         )
     with duckdb.connect() as connection:
-        found = open_erasures_without_account(connection, release, home.raw, ["DONE"], "FR")
+        found = requests_without_account(connection, release, home.raw, "erasure", ["DONE"], "FR")
     assert {each.request_id: (each.key_value, each.past_account_ids) for each in found} == {
         "OLD": ("old@mail.example", ("A1",)),
         "NEWS": ("news@mail.example", ()),

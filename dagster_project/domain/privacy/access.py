@@ -185,6 +185,7 @@ _TABLES = (
             "first_release_id": "first",
             "last_release_id": "last",
         },
+        f"({_OF_THE_ACCOUNTS} or identifier_hash in (select identifier_hash from subject_hashes))",
     ),
     _Table(
         "Until when we keep this",

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -82,7 +83,7 @@ def open_erasures(
 
 @dataclass(frozen=True)
 class Unaccounted:
-    """An erasure that names an e-mail, phone or number that no record of an account holds: ``key_value`` in standard
+    """A request that names an e-mail, phone or number that no record of an account holds: ``key_value`` in standard
     form, ``received_at`` in UTC. ``past_account_ids``: accounts of which an older version of a record held it, or that
     hold another address of the mailbox. They may be whom it means, or not.
     """
@@ -94,10 +95,16 @@ class Unaccounted:
     past_account_ids: tuple[str, ...]
 
 
-def open_erasures_without_account(
-    connection: duckdb.DuckDBPyConnection, release: Path, raw: Path, carried_out: Collection[str], country: str
+def requests_without_account(
+    connection: duckdb.DuckDBPyConnection,
+    release: Path,
+    raw: Path,
+    kind: Literal["erasure", "access"],
+    carried_out: Collection[str],
+    country: str,
 ) -> list[Unaccounted]:
-    """The erasures about somebody without an account that a release knows of and that were not carried out.
+    """The requests of a kind about somebody without an account that a release knows of: accesses, and the erasures that
+    were not carried out.
 
     What they name is read from raw, from the delivery that counts, for releases do not hold it. A request whose
     delivery names two different things under one number is left out. Reads the rows of people in all raw files, if
@@ -115,8 +122,8 @@ def open_erasures_without_account(
                 select request_id
                 from released.account.request_deadlines
                 where
-                    kind = 'erasure' and account_count = 0 and state <> 'carried out'
-                    and request_id not in (select unnest($1::varchar[]))
+                    kind = $1 and account_count = 0 and (kind = 'access' or state <> 'carried out')
+                    and request_id not in (select unnest($2::varchar[]))
             ),
 
             files as (
@@ -146,7 +153,7 @@ def open_erasures_without_account(
             from delivered
             order by received_at, request_id, key_value
             """,
-            [list(carried_out)],
+            [kind, list(carried_out)],
         ).fetchall()
         said: dict[str, tuple[datetime, set[tuple[str, str]]]] = {}
         for request_id, received_at, key_type, key_value in delivered:

@@ -47,7 +47,6 @@ request_deadlines as (
         case
             when carried_out_on is not null then 'carried out'
             when kind = 'objection' then 'respected'
-            when account_count = 0 and kind <> 'erasure' then 'nobody'
             when account_count > 1 then 'to be confirmed'
             when due_on < {{ as_of() }} then 'overdue'
             else 'open'

@@ -70,12 +70,12 @@ def deliveries(retailer: Any) -> Any:
             {**consent, "consent_id": "NK1", "key_type": "email", "key_value": " News.Only@Post.example"},
             {**consent, "consent_id": "NK2", "key_type": "phone", "key_value": "06.12.34.56.78"},
             {**consent, "consent_id": "NK3", "key_type": "email", "key_value": "other.news.only@post.example"},
-            {**consent, "consent_id": "NA1", "key_type": "email", "key_value": "Curious.Reader@post.example "},
+            {**consent, "consent_id": "RK1", "key_type": "email", "key_value": "Curious.Reader@post.example "},
         ],
         "message_events": [
             {**event, "event_id": "NE1", "channel": "email", "address": "NEWS.ONLY@post.example"},
             {**event, "event_id": "NE2", "channel": "sms", "address": "+33 (0)6 12 34 56 78"},
-            {**event, "event_id": "NA2", "channel": "email", "address": "curious.reader@post.example"},
+            {**event, "event_id": "RE1", "channel": "email", "address": "curious.reader@post.example"},
         ],
         "privacy_requests": [
             {"request_id": request, "kind": kind, "key_type": type_, "key_value": value, "received_at": asked}
@@ -83,7 +83,7 @@ def deliveries(retailer: Any) -> Any:
                 ("N1", "erasure", "email", "news.only@post.example"),
                 ("N2", "erasure", "phone", "+33612345678"),
                 ("N3", "erasure", "card_id", "29NOWHERE"),
-                ("NA", "access", "email", "curious.reader@post.example"),
+                ("RQ1", "access", "email", "curious.reader@post.example"),
             )
         ],
     }

@@ -110,12 +110,12 @@ def test_an_access_needs_a_reason_and_one_person(home: Path, settings: Settings)
 
 
 def test_a_reader_of_the_newsletter_without_an_account_is_told_what_is_held(home: Path, settings: Settings) -> None:
-    page, data = give_access(settings, "NA", NOW, "asked")
+    page, data = give_access(settings, "RQ1", NOW, "asked")
     gathered = json.loads(data.read_text(encoding="utf-8"))
     delivered = {feed: [row[key] for row in gathered["delivered"].pop(feed)["rows"]] for feed, key in (
         ("consents", "consent_id"), ("message_events", "event_id"), ("privacy_requests", "request_id"),
     )}  # fmt: skip
-    assert delivered == {"consents": ["NA1"], "message_events": ["NA2"], "privacy_requests": ["NA"]}
+    assert delivered == {"consents": ["RK1"], "message_events": ["RE1"], "privacy_requests": ["RQ1"]}
     assert gathered["delivered"] == {}
     assert not [section["table"] for section in gathered["sections"] if section["rows"]]
     text = page.read_text(encoding="utf-8").lower()
@@ -123,4 +123,4 @@ def test_a_reader_of_the_newsletter_without_an_account_is_told_what_is_held(home
     assert "news.only@post.example" not in text
     with Warehouse(settings).scratch() as connection:
         states = {each.request_id: each.state for each in requests(connection, settings)}
-    assert states["NA"] == "carried out"
+    assert states["RQ1"] == "carried out"

@@ -105,9 +105,8 @@ def read_carried_out(settings: Settings) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Request:
     """One request with its deadline. ``state`` is ``open``, ``overdue``, ``carried out``, ``respected`` (an objection,
-    which every night respects) or ``to be confirmed`` (several
-    accounts hold its e-mail or phone, who may be several people; or one held it once, and none does now).
-    ``days_left`` counts from the as-of date of the release.
+    which every night respects) or ``to be confirmed`` (several accounts hold its e-mail or phone, who may be several
+    people; or one held it once, and none does now). ``days_left`` counts from the as-of date of the release.
     """
 
     request_id: str

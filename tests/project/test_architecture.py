@@ -296,3 +296,12 @@ def test_a_help_text_does_not_load_what_only_a_run_needs() -> None:
     program = f"import sys; import dagster_project.cli; print([name for name in {heavy} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere DuckDB takes its memory from the system")
+def test_duckdb_asks_for_the_zeros_that_we_want() -> None:
+    """Else what memory held of people stands in the unused ends of the blocks of a database."""
+    code = "import os, sys, dagster_project;os.environ['DUCKDB_JE_MALLOC_CONF'] += sys.argv[1];import duckdb"
+    for rest, is_accepted in ((",abort_conf:true", True), (",abort_conf:true,nothing:true", False)):
+        done = subprocess.run([sys.executable, "-c", code, rest], cwd=ROOT, capture_output=True, check=False)
+        assert (done.returncode == 0) == is_accepted

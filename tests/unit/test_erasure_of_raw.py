@@ -384,3 +384,25 @@ def test_many_people_are_found_in_the_texts_of_a_release(tmp_path: Path) -> None
             " from staging.refused_rows"
         ).fetchall()
     assert left == [(10_000, 1)]
+
+
+def test_a_card_that_somebody_else_s_web_account_names_goes_from_there_and_the_rest_stays(home: Home) -> None:
+    home.deliver("shop_customers", DAY, [{**customer("C2", "zoe@mail.example"), "loyalty_card_id": "29000001"}])
+    home.take_in()
+    subject = replace(LEA, card_ids=frozenset({"29000001"}), spared=frozenset({("shop_customers", "C2")}))
+    home.erase(subject)
+    assert home.rows("shop_customers", "customer_id, email, loyalty_card_id") == [("C2", "zoe@mail.example", None)]
+
+
+def test_a_payment_token_in_a_row_that_could_not_be_read_goes_too(home: Home) -> None:
+    """A ticket with cells too many is kept as a text."""
+    path = home.landing / "pos_tickets" / str(DAY) / "part_01.csv"
+    path.parent.mkdir(parents=True)
+    head = "ticket_id;store_id;sold_at;kind;total_amount;payment_token"
+    path.write_text(
+        f"{head}\nT1;S1;01/07/2020 10:00:00;sale;12,50;tok_1;;;;x\nT2;S1;01/07/2020 10:00:00;sale;9,50;tok_2\n"
+    )
+    home.take_in()
+    assert "tok_1" in str(home.rows("pos_tickets", "_text"))
+    home.erase(replace(LEA, payment_tokens=frozenset({"tok_1"})))
+    assert "tok_1" not in str(home.rows("pos_tickets", "_text"))

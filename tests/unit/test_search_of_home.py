@@ -137,3 +137,11 @@ def test_whole_cells_are_compared_where_there_are_too_many_words(
     told = look(tmp_path)
     assert [(each.file, each.place, each.count) for each in told.found] == [("a.parquet", "note", 1)]
     assert not told.is_thorough
+
+
+def test_two_values_that_meet_in_a_database_are_no_address(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
+        connection.execute("set force_compression = 'uncompressed'")
+        connection.execute("create table notes (note varchar)")
+        connection.execute("insert into notes values ('allée 1'), ('2 allée des Hêtres'), ('allée 1')")
+    assert places(tmp_path) == set()

@@ -77,6 +77,8 @@ _RECORDS = {
     "shop_refunds": "refund_id",
     "privacy_requests": "request_id",
 }
+# Of a row that could not be read as a row: each of its words is compared as these.
+_IN_TEXT = {"email": standard_email("word"), "customer_id": "word", "card_id": "word", "payment_token": "word"}
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,7 @@ class Eraser:
         moment = _moment(feed, f"rows.{_MOMENTS[feed.name]}")
         updated = _moment(feed, f"rows.{feed.version}") if feed.version else moment
         in_text = ", ".join(
-            f"{{'type': '{type_}', 'keyed_hash': {self._key.sql(type_, word)}}}"
-            for type_, word in (("email", standard_email("word")), ("customer_id", "word"), ("card_id", "word"))
+            f"{{'type': '{type_}', 'keyed_hash': {self._key.sql(type_, word)}}}" for type_, word in _IN_TEXT.items()
         )
         connection.execute(
             f"""
@@ -304,16 +305,15 @@ class Eraser:
             value = f"told.{name}"
             if feed.name == "privacy_requests" and name == "key_value":
                 value = f"case when is_theirs then {self._hashed_key()} else told.key_value end"
-            elif not _keeps_rows(feed) or (_is_personal(column) and name not in _NUMBERS):
-                if feed.name != "privacy_requests":
-                    value = f"case when not is_theirs then {value} end"
-            elif name in _NUMBERS:
+            elif feed.name != "privacy_requests" and name in _NUMBERS:
                 type_ = _NUMBERS[name]
                 own = (
                     f"{self._key.sql(type_, f'trim({value})')}"
                     f" in (select keyed_hash from {self._table} where type = '{type_}')"
                 )
                 value = f"case when not is_theirs and not (is_spared and {own}) then {value} end"
+            elif feed.name != "privacy_requests" and (not _keeps_rows(feed) or _is_personal(column)):
+                value = f"case when not is_theirs then {value} end"
             listed.append(f"{value} as {name}")
         rule = "_rule" if _keeps_rows(feed) else f"case when is_theirs then '{MARK}' else _rule end"
         return f"{', '.join(listed)}, line, {rule} as _rule, case when not is_theirs then _text end as _text"

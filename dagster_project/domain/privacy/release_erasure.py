@@ -328,6 +328,7 @@ def _rule(columns: dict[str, str], table: tuple[str, str]) -> Rule:
     if {"type", "value_hash"} <= columns.keys():
         conditions.append(
             "told.value_hash in (select substr(sha256(type || '|' || value), 1, 16) from subject_identifiers)"
+            " or told.value_hash in (select identifier_hash from subject_hashes)"
         )
     conditions += [_is_text(name) for name in _WORDS if name in columns]
     return Rule(" or ".join(conditions) or None, named=named)

@@ -1,8 +1,9 @@
 """Whether anything of a person is left in a home: every file is looked through, what is packed in it too.
 
 Two looks at each file. What can be decoded (Parquet, DuckDB, SQLite, gzip, zip) is read cell by cell; and every file is
-read byte by byte, for what was deleted inside a database stays in its free blocks until they are written over. Here
-belongs finding; not what is removed, nor the sentence about it (``receipt``). A find never tells the value: only where.
+read byte by byte, for what was deleted inside a database stays in its free blocks until they are written over; but of
+Parquet, which has none, the footer only. Here belongs finding; not what is removed, nor the sentence about it
+(``receipt``). A find never tells the value: only where.
 
 Looked for are the identifiers that are the person's alone, in every spelling that was delivered, and the hashes that
 destinations were sent and that the identity stage keeps, all of them at once: one automaton reads each text once,
@@ -12,6 +13,7 @@ others bear them; the rows that held them are found by what stands beside them.
 """
 
 import gzip
+import os
 import sqlite3
 import zipfile
 import zlib
@@ -24,6 +26,7 @@ from typing import IO, Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dagster_project.domain.landing.intake import looks_like_parquet
@@ -68,14 +71,21 @@ class Search:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is looked for: ``anywhere`` as words of any text, ``keys`` (type, value) in columns of such keys."""
+    """What is looked for: ``anywhere`` as words of any text, the ``addresses`` among them, ``keys`` (type, value) in
+    columns of such keys.
+    """
 
     anywhere: tuple[str, ...]
+    addresses: frozenset[str]
     keys: tuple[tuple[str, str], ...]
 
     @cached_property
     def finder(self) -> Words:
         return Words(self.anywhere)
+
+    @cached_property
+    def is_address(self) -> npt.NDArray[np.bool_]:
+        return self.finder.among(self.addresses)
 
 
 def find_left_over(
@@ -152,7 +162,8 @@ def _words(subjects: Sequence[Subject]) -> _Wanted:
         ):
             keys |= {(type_, value) for value in values}
             anywhere |= {value for value in values if len(value) >= _LEAST_LETTERS and not value.isdigit()}
-    return _Wanted(tuple(sorted({word.lower() for word in anywhere})), tuple(sorted(keys)))
+    addresses = frozenset(address.lower() for subject in subjects for address in subject.addresses)
+    return _Wanted(tuple(sorted({word.lower() for word in anywhere})), addresses, tuple(sorted(keys)))
 
 
 def _write_words(connection: duckdb.DuckDBPyConnection, words: _Wanted) -> None:
@@ -241,7 +252,7 @@ def _in_relation(
     longer: set[bytes],
 ) -> Iterator[tuple[str, int, int]]:
     described = {row[0]: row[1] for row in connection.execute(f"describe select * from {relation}").fetchall()}
-    columns = [name for name, type_ in described.items() if "VARCHAR" in type_ or "JSON" in type_]
+    columns = [name for name, type_ in described.items() if any(text in type_ for text in ("VARCHAR", "JSON", "BLOB"))]
     if not columns:
         return
     if is_thorough:
@@ -362,7 +373,9 @@ def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
     """How often a word stands in the bytes of a file, or of what is packed in it, in UTF-8 or latin-1.
 
     In a database values stand side by side, without anything between them: there a word counts wherever it stands,
-    unless it is a part of one of the ``longer`` values that the tables hold.
+    unless it is a part of one of the ``longer`` values that the tables hold. Addresses do not: where «place du 8 mai
+    1945» and «1 rue du Port» meet, «51 rue du Port» would be found. Of Parquet the footer is read: its pages
+    were read cell by cell and hold nothing else, and what is compressed looks like a word by chance.
     """
     is_parquet = looks_like_parquet(path)
     is_packed = is_parquet or _is_duckdb(path)
@@ -370,10 +383,7 @@ def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
 
     def is_part_of_longer(text: bytes, begin: int, end: int) -> bool:
         near = text[max(0, begin - longest) : end + longest]
-        if any(value in near for value in longer):
-            return True
-        # Parquet is written without what it had before, and of a value often only the end stands there in full.
-        return is_parquet and any(text[begin:end] in value for value in longer)
+        return any(value in near for value in longer)
 
     def count(stream: IO[bytes]) -> int:
         total = offset = done = 0  # where the text begins in the stream, and up to where beginnings were counted
@@ -385,6 +395,8 @@ def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
             until = offset + len(text) - (2 * longest if chunk else 0)
             which, begins, ends = words.finder.places(text)
             is_new = (offset + begins >= done) & (offset + begins < until)
+            if is_packed:
+                is_new &= ~words.is_address[which]
             which, begins, ends = which[is_new], begins[is_new], ends[is_new]
             if len(begins) and not is_packed:
                 letters = np.frombuffer(text, np.uint8)
@@ -404,6 +416,10 @@ def _count_in_bytes(path: Path, words: _Wanted, longer: set[bytes]) -> int:
             offset += len(text) - len(before)
 
     with path.open("rb") as stream:
+        if is_parquet:
+            stream.seek(-8, os.SEEK_END)
+            footer_size = int.from_bytes(stream.read(4), "little")
+            stream.seek(-min(8 + footer_size, path.stat().st_size), os.SEEK_END)
         total = count(stream)
     if _begins_with(path, b"\x1f\x8b"):
         total += _count_unpacked(partial(gzip.open, path), count)

@@ -134,10 +134,13 @@ def create_subject_tables(connection: duckdb.DuckDBPyConnection, subjects: Seque
 
 
 def hashes_of(subject: Subject) -> set[str]:
-    """The hashes of the own e-mails and phones as destinations know them and as the identity stage keeps them."""
+    """The hashes of the own e-mails and phones as destinations know them and as the identity stage keeps them: not of a
+    form that is somebody else's address too.
+    """
     found: set[str] = set()
+    theirs = {value for type_, value in subject.shared if type_ == "email"}
     for email in subject.emails:
-        found |= _hashes("email", email, _email_forms(email))
+        found |= _hashes("email", email, _email_forms(email) - theirs)
     for phone in subject.phones:
         found |= _hashes("phone", phone, {phone, phone.removeprefix("+")})
     return found

@@ -45,6 +45,10 @@ class Words:
     def __len__(self) -> int:
         return len(self._words)
 
+    def among(self, words: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Of each word, by the number that ``places`` gives it, whether it is one of ``words``."""
+        return np.array([word in words for word in self._words], dtype=bool)
+
     def places(self, text: Any) -> tuple[Places, Places, Places]:
         """Which words begin and end where in a buffer of bytes in small letters, one inside another too."""
         found = self._finder.find_matches_as_indexes(text, overlapping=True) if self._words else []

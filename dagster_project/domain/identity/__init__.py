@@ -104,7 +104,8 @@ def resolve(
         scores.look_up("identity_pairs_inside")
         scores.tidy()
         judge_components(connection, model, policy)
-        scored = scores.scored
+    compared = count_rows(connection, "identity_scores")
+    connection.execute("drop table identity_pairs; drop table identity_pairs_inside; drop table identity_scores")
     tell("clustering")
     contested = cluster(connection, policy)
     tell("edges")
@@ -117,13 +118,13 @@ def resolve(
     tell("households")
     name_households(connection)
     write_shared_identifiers(connection)
-    summary = _summarise(connection, contested, scored)
+    summary = _summarise(connection, contested, compared, scores.scored)
     tell("done")
     _drop_working_tables(connection)
     return summary
 
 
-def _summarise(connection: DuckDBPyConnection, conflicts: int, scored: int) -> IdentitySummary:
+def _summarise(connection: DuckDBPyConnection, conflicts: int, compared: int, scored: int) -> IdentitySummary:
     decisions: dict[str, int] = dict(
         connection.execute("select decision, count(*) from identity.edges group by all").fetchall()
     )
@@ -140,7 +141,7 @@ def _summarise(connection: DuckDBPyConnection, conflicts: int, scored: int) -> I
         records=count_rows(connection, "identity.records"),
         contacts=count_rows(connection, "identity.contacts"),
         profiles=count_rows(connection, "identity_profiles"),
-        compared_pairs=count_rows(connection, "identity_scores"),
+        compared_pairs=compared,
         scored_pairs=scored,
         accounts=count_rows(connection, "identity.anchors"),
         linked_records=count_rows(connection, "identity.account_links"),

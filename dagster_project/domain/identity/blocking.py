@@ -61,7 +61,7 @@ RULES = (
         "coalesce(street_key, '') || left(birth_key, 4)",
     ),
 )
-"""In the order in which a pair is named after the rule that found it."""
+"""Several may find one pair: it is compared once."""
 
 SMALL_FILE_PROFILES = 10_000
 SMALL_FILE_RULES = (
@@ -77,7 +77,7 @@ little, and finds who is written down wrongly in all else. Their blocks that are
 
 
 def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``identity_pairs`` (l, r: profile ids, l < r; rule) and ``identity.cut_blocks``.
+    """Write ``identity_pairs`` (l, r: profile ids, l < r) and ``identity.cut_blocks``.
 
     The number of a profile's declared account or card (``identity_links``) pairs it, too. Grain of ``cut_blocks``: one
     row per block that was cut or not compared, with the rule, the hash of its key, and how many profiles it held.
@@ -86,9 +86,12 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     ((profiles,),) = connection.execute("select count(*) from identity_profiles").fetchall()
     rules = RULES + (SMALL_FILE_RULES if profiles <= SMALL_FILE_PROFILES else ())
     keys = " union all ".join(
-        f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
-        f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
+        f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block "
         f"from identity_profiles where ({rule.key}) is not null"
+        for number, rule in enumerate(rules)
+    )
+    finer = " ".join(
+        f"when {number} then hash({number}, {rule.key}, coalesce({rule.finer}, ''))"
         for number, rule in enumerate(rules)
     )
     names = ", ".join(f"'{rule.name}'" for rule in rules)
@@ -116,11 +119,17 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         """
     )
     connection.execute(
+        f"""
+        create or replace temp table identity_finer_keys as
+        select profile_id, rule, case rule {finer} end as finer
+        from (from identity_block_keys semi join identity_large using (block)) join identity_profiles using (profile_id)
+        """
+    )
+    connection.execute(
         """
         create or replace temp table identity_pieces as
         select finer as block, any_value(rule) as rule, count(*) as profile_count
-        from identity_block_keys
-        semi join identity_large using (block)
+        from identity_finer_keys
         group by finer
         having count(*) > 1
         """
@@ -141,28 +150,30 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         f"""
         create or replace temp table identity_pairs as
         with members as (
-            select profile_id, rule, block
+            select profile_id, block
             from identity_block_keys
             semi join identity_blocks_found using (block)
             anti join identity_large using (block)
             union all
-            select profile_id, rule, finer
-            from identity_block_keys
-            semi join identity_large using (block)
+            select profile_id, finer
+            from identity_finer_keys
             semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces
                 using (finer)
-        ),
-        met as (
-            select lefts.profile_id as l, rights.profile_id as r, lefts.rule
-            from members as lefts join members as rights using (block)
-            where lefts.profile_id < rights.profile_id
-            union all
-            select l, r, {len(rules)} from identity_links
         )
-        select l, r, ([{names}, 'declared'])[min(rule) + 1] as rule from met group by l, r
+        select lefts.profile_id as l, rights.profile_id as r
+        from members as lefts join members as rights using (block)
+        where lefts.profile_id < rights.profile_id
+        union
+        select l, r from identity_links
         """
     )
-    for table in ("identity_block_keys", "identity_blocks_found", "identity_pieces", "identity_large"):
+    for table in (
+        "identity_block_keys",
+        "identity_finer_keys",
+        "identity_blocks_found",
+        "identity_pieces",
+        "identity_large",
+    ):
         connection.execute(f"drop table {table}")
 
 

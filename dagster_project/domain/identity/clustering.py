@@ -15,6 +15,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import FIRST
 
 
 def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
@@ -297,41 +298,46 @@ def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
     )
     contested_count = count_rows(connection, "identity_contested")
     connection.execute(
-        "create or replace temp table identity_inside as "
-        "select node, component from identity_components semi join identity_contested using (component)"
-    )
-    profiles = connection.execute("select node, component from identity_inside order by node").fetchall()
-    inside = dict(profiles)
-    rows = connection.execute(
+        f"""
+        -- Which of two pairs is taken first, where both weigh the same, is said by the records, not by a hash.
+        create or replace temp table identity_inside as
+        select node, component, row_number() over (order by {", ".join(FIRST)}) as place
+        from identity_components
+        semi join identity_contested using (component)
+        join identity_profiles on profile_id = node
         """
-        select l, r, weight, joins, conflict, pardons, false
-        from identity_verdicts
-        join identity_inside as lefts on lefts.node = l
-        join identity_inside as rights on rights.node = r and rights.component = lefts.component
+    )
+    nodes = dict(connection.execute("select place, node from identity_inside order by place").fetchall())
+    sides = "least(lefts.place, rights.place) as l, greatest(lefts.place, rights.place) as r"
+    inside = """
+        join identity_inside as lefts on lefts.node = pairs.l
+        join identity_inside as rights on rights.node = pairs.r and rights.component = lefts.component
+    """
+    rows = connection.execute(
+        f"""
+        select {sides}, weight, joins, conflict, pardons, false
+        from identity_verdicts as pairs {inside}
         where joins or conflict > 0 or pardons
         union all
-        select l, r, 1000.0, true, 0, false, true
-        from identity_decided join identity_inside as lefts on lefts.node = l
+        select {sides}, 1000.0, true, 0, false, true
+        from identity_decided as pairs {inside}
         where decision = 'same'
         order by all
         """
     ).fetchall()
-    different = [
-        pair
-        for pair in connection.execute(
-            "select l, r from identity_decided where decision = 'different' order by l, r"
-        ).fetchall()
-        if pair[0] in inside and pair[1] in inside
-    ]
+    different = connection.execute(
+        f"select {sides} from identity_decided as pairs {inside} where decision = 'different' order by all"
+    ).fetchall()
     labels, reasons = guarded_union(
-        inside,
+        nodes,
         [Pair(*row) for row in rows],
         different,
         rival_margin=policy.rival_margin,
         bridge_weight=policy.bridge_weight,
     )
-    _load(connection, "identity_relabelled", list(labels.items()), ("int64", "int64"), ("node", "component"))
-    refusals = [(*pair, reason) for pair, reason in reasons.items()]
+    relabelled = [(nodes[place], nodes[label]) for place, label in labels.items()]
+    _load(connection, "identity_relabelled", relabelled, ("int64", "int64"), ("node", "component"))
+    refusals = [(*sorted((nodes[one], nodes[other])), reason) for (one, other), reason in reasons.items()]
     _load(connection, "identity_refusals", refusals, ("int64", "int64", "string"), ("l", "r", "reason"))
     connection.execute(
         """

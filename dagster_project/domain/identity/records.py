@@ -7,6 +7,10 @@ A *contact block* is everything a record says of who it is: the numbers of web a
 birth date, address. Identical blocks are one contact. A *profile* is what contacts say in standard form, without the
 numbers: contacts that say the same are one profile, so that a million orders become some thousands of profiles before
 anything is compared. The payment token belongs to neither: it says which card paid, not who the person is.
+
+Contacts and profiles are numbered by a hash of what they say (63 bits: of ten million, two share a number once in two
+hundred thousand files). So a number means the same on every night, and what is remembered of it stays true. Nothing is
+decided by a number: where one goes before the other, the record that knows the person best says so (``FIRST``).
 """
 
 from datetime import date
@@ -46,6 +50,12 @@ _FEEDS: dict[str, dict[str, str]] = {
 FEED_ORDER = tuple(_FEEDS)
 """Feeds by how well they know the person; ties of one instant are broken in this order."""
 
+FEED_RANK = f"cast(list_position([{', '.join(repr(feed) for feed in _FEEDS)}], feed) as utinyint)"
+"""SQL: the place of a feed in that order."""
+
+FIRST = ("feed_rank", "seen_at", "record_id")
+"""The columns by which, of several records, the one that knows the person best goes first."""
+
 PROFILE = (
     "given_name_key",
     "given_initials",
@@ -66,7 +76,7 @@ NAMES_SOMEBODY = """
 """SQL: whether a contact is compared at all."""
 
 CONTENT = f"""
-    {", ".join(PROFILE)}, given_word_forms, family_name_forms,
+    {", ".join(PROFILE)}, given_word_forms, given_first, given_word_count, family_name_forms,
     case when not coalesce(
         email_key is not null
         or phone_key is not null
@@ -76,6 +86,11 @@ CONTENT = f"""
     ) then feed || '|' || record_id end
 """
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
+
+
+def _number(said: str) -> str:
+    """SQL: the number of what is said; never negative, for attribution makes numbers of its own below nought."""
+    return f"cast(hash({said}) >> 1 as bigint)"
 
 
 def build_records(connection: DuckDBPyConnection) -> None:
@@ -112,35 +127,26 @@ def build_records(connection: DuckDBPyConnection) -> None:
             spoken.*,
             case
                 when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
-                    then hash({block}, feed = 'pos_tickets', parted.feed, parted.record_id)
-            end as block
+                    then {_number(f"{block}, feed = 'pos_tickets', parted.feed, parted.record_id")}
+            end as contact_id
         from spoken
         left join parted using (feed, record_id)
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
         """
     )
-    # A contact is numbered by its best-known record: no number depends on how DuckDB hashes or on the order of rows.
     connection.execute(
-        """
+        f"""
         create or replace temp table identity_speakers as
-        select block, feed, record_id, seen_at,
-            row_number() over (order by feed_rank, seen_at, record_id) as contact_id
-        from (
-            select block,
-                unnest(arg_min(
-                    struct_pack(feed := feed, record_id := record_id, seen_at := seen_at, feed_rank := feed_rank),
-                    struct_pack(feed_rank := feed_rank, seen_at := seen_at, record_id := record_id)
-                ))
-            from identity_blocks where block is not null group by block
-        )
+        select contact_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)}))),
+            min(seen_at) as first_at, max(seen_at) as last_at
+        from identity_blocks where contact_id is not null group by contact_id
         """
     )
     connection.execute(
         """
         create or replace temp table identity_keys as
-        select blocks.feed, blocks.feed_rank, blocks.record_id, speakers.contact_id, blocks.seen_at,
-            blocks.customer_id, blocks.card_id, blocks.payment_token
-        from identity_blocks as blocks left join identity_speakers as speakers using (block)
+        select feed, feed_rank, record_id, contact_id, seen_at, customer_id, card_id, payment_token
+        from identity_blocks
         """
     )
     connection.execute("create or replace table identity.records as select * exclude (feed_rank) from identity_keys")
@@ -158,13 +164,13 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         f"""
         create or replace temp table identity_written as
         with written as (
-            select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at,
+            select contact_id, {block}, blocks.feed, feed_rank, record_id, blocks.seen_at,
                 nullif(trim(regexp_replace(
                     blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') as given,
                 case when regexp_matches(blocks.last_name, '\\p{{L}}') then
                     nullif(trim(regexp_replace(
                         blocks.last_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') end as family
-            from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
+            from identity_blocks as blocks join identity_speakers using (contact_id, feed_rank, record_id)
         )
         -- The whole name in one field: of the first field the last word is the family name, of the last field the first
         -- word is the given name.
@@ -215,7 +221,7 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
                 )
         )
         select
-            written.* exclude (given_as_read, family_as_read),
+            written.* exclude (feed_rank, given_as_read, family_as_read),
             given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
             given.given_word_count, given.given_initials, given.is_known_given_name,
             family.family_name_key, family.family_name_forms,
@@ -230,62 +236,61 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         left join trusted_dates on trusted_dates.birth_date = written.birth_date
         """
     )
+    # The widest tables of the stage: nobody asks for them again, and the memory is wanted.
+    for table in ("blocks", "written", "given_names", "family_names", "emails", "addresses", "towns"):
+        connection.execute(f"drop table identity_{table}")
 
 
 def build_profiles(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_profiles`` (one row per profile) and ``identity_profile_contacts`` (contact_id, profile_id).
+    """Write ``identity_profiles``, ``identity_profile_contacts`` (contact_id, profile_id) and ``identity_named``.
 
     Only contacts that name somebody are compared; a bare e-mail, phone or card is looked up (``attribution.py``). What
     is demoted is not part of the content. Contents too thin to be one person's (a name alone) stay apart, each contact
-    its own profile. ``content`` identifies what a profile says; it is the same on every night that it is said.
+    its own profile. A profile stands in the pairs as the record of ``FIRST`` among its own.
+
+    ``identity_named``: one row per contact that is compared, what it says in standard form without what is demoted.
     """
     content = ", ".join(PROFILE)
+    said = """given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
+            email_local"""
     connection.execute(
         f"""
         create or replace temp table identity_named as
-        select
-            contacts.* exclude (email_key, email_local, postal_code),
-            case when demoted_emails.value is null then email_key end as email_key,
-            case when demoted_emails.value is null then email_local end as email_local,
-            case when demoted_phones.value is null then contacts.phone end as phone_key,
-            contacts.postal_code,
-        from identity.contacts as contacts
-        left join identity_demoted as demoted_emails
-            on demoted_emails.type = 'email' and demoted_emails.value = contacts.email_key
-        left join identity_demoted as demoted_phones
-            on demoted_phones.type = 'phone' and demoted_phones.value = contacts.phone
-        where {NAMES_SOMEBODY}
+        with contacts as (
+            select * replace (
+                    case when demoted_emails.value is null then email_key end as email_key,
+                    case when demoted_emails.value is null then email_local end as email_local
+                ),
+                case when demoted_phones.value is null then phone end as phone_key,
+                {FEED_RANK} as feed_rank
+            from identity.contacts
+            left join (select value from identity_demoted where type = 'email') as demoted_emails
+                on demoted_emails.value = email_key
+            left join (select value from identity_demoted where type = 'phone') as demoted_phones
+                on demoted_phones.value = phone
+            where {NAMES_SOMEBODY}
+        )
+        select contact_id, {_number(f"{CONTENT}, different.feed, different.record_id")} as profile_id,
+            feed, feed_rank, seen_at, record_id, customer_id, {content}, {said}
+        from contacts
+        left join (
+            select left_feed as feed, left_id as record_id from identity_different union
+            select right_feed, right_id from identity_different
+        ) as different using (feed, record_id)
         """
     )
     connection.execute(
-        f"""
-        create or replace temp table identity_profile_contacts as
-        with hashed as (
-            select contact_id, hash({CONTENT}, different.feed, different.record_id) as content
-            from identity_named
-            left join (
-                select left_feed as feed, left_id as record_id from identity_different union
-                select right_feed, right_id from identity_different
-            ) as different using (feed, record_id)
-        ),
-        numbered as (
-            select content, row_number() over (order by min(contact_id)) as profile_id
-            from hashed group by content
-        )
-        select contact_id, profile_id, content, min(contact_id) over (partition by profile_id) as speaker
-        from hashed join numbered using (content)
-        """
+        "create or replace temp table identity_profile_contacts as select contact_id, profile_id from identity_named"
     )
     connection.execute(
         f"""
         create or replace temp table identity_profiles as
-        select members.profile_id, members.content,
-            named.contact_id, named.feed, named.record_id, {content},
-            given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
-            email_local,
+        with speakers as (
+            select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)})))
+            from identity_named group by profile_id
+        )
+        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id, {content}, {said},
             coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
-        from identity_named as named
-        join identity_profile_contacts as members using (contact_id)
-        where members.speaker = named.contact_id
+        from identity_named join speakers using (profile_id, feed_rank, record_id)
         """
     )

@@ -2,7 +2,8 @@
 
 What belongs here: finding the scores of tonight's pairs, in the memory or by the model. What does not: a decision.
 
-A score is a function of what two profiles say and of the model, so it is remembered under the hashes of both contents.
+A score is a function of what two profiles say and of the model, and the number of a profile is a hash of what it says:
+so it is remembered under both numbers.
 The memory is a cache: lost, damaged or of another model, it is made again, and every table of the stage comes out the
 same. It holds no personal data but hashes. It grows with what is new, and is written anew when most of it is unused.
 """
@@ -81,13 +82,12 @@ class ScoreMemory:
             gammas = ", ".join(f"{gamma} tinyint" for gamma in GAMMAS)
             self._connection.execute(
                 f"""
-                create table score_memory.scores (one ubigint, other ubigint, weight real, {gammas});
+                create table score_memory.scores (l bigint, r bigint, weight real, {gammas});
                 create table score_memory.stamp as select '{_stamp(self._model)}' as stamp
                 """
             )
         self._connection.execute(
-            f"create or replace temp table identity_scores as select 0::bigint as l, 0::bigint as r, one, other, "
-            f"{', '.join(_COLUMNS)} from score_memory.scores limit 0"
+            "create or replace temp table identity_scores as select * from score_memory.scores limit 0"
         )
         return self
 
@@ -102,37 +102,19 @@ class ScoreMemory:
                 path.unlink(missing_ok=True)
 
     def look_up(self, pairs: str) -> None:
-        """Add the scores of the pairs (l, r) of profiles in the table ``pairs`` to ``identity_scores``.
+        """Add the scores of the pairs (l < r) of profiles in the table ``pairs`` to ``identity_scores``.
 
-        ``identity_scores`` has one row per pair: l, r, the hashes of both contents, weight and levels.
+        ``identity_scores`` has one row per pair: l, r, weight and levels. No pair may be asked twice.
         """
         connection = self._connection
-        columns = ", ".join(f"scores.{name}" for name in _COLUMNS)
-        # Whatever the numbers of tonight, a pair is always compared the same way round.
         connection.execute(
-            f"""
-            create or replace temp table identity_wanted as
-            select pairs.l, pairs.r,
-                least(lefts.content, rights.content) as one, greatest(lefts.content, rights.content) as other,
-                lefts.content > rights.content as is_turned
-            from (select distinct l, r from {pairs}) as pairs
-            join identity_profiles as lefts on lefts.profile_id = pairs.l
-            join identity_profiles as rights on rights.profile_id = pairs.r
-            """
+            f"insert into identity_scores select * from score_memory.scores semi join {pairs} using (l, r)"
         )
         connection.execute(
             f"""
-            insert into identity_scores
-            select l, r, one, other, {columns}
-            from identity_wanted join score_memory.scores as scores using (one, other)
-            """
-        )
-        connection.execute(
-            """
             create or replace temp table identity_unscored as
-            select case when is_turned then r else l end as l, case when is_turned then l else r end as r,
-                row_number() over () as number
-            from identity_wanted anti join score_memory.scores using (one, other)
+            select l, r, row_number() over () as number
+            from {pairs} anti join score_memory.scores using (l, r)
             """
         )
         count = count_rows(connection, "identity_unscored")
@@ -142,30 +124,15 @@ class ScoreMemory:
                 f"where number > {start} and number <= {start + _BATCH}"
             )
             score_pairs(connection, self._model, "identity_batch", "identity_scored")
-            connection.execute(
-                f"""
-                create or replace temp table identity_scored_anew as
-                select least(scores.l, scores.r) as l, greatest(scores.l, scores.r) as r,
-                    lefts.content as one, rights.content as other, {columns}
-                from identity_scored as scores
-                join identity_profiles as lefts on lefts.profile_id = scores.l
-                join identity_profiles as rights on rights.profile_id = scores.r
-                """
-            )
-            connection.execute("insert into identity_scores select * from identity_scored_anew")
-            connection.execute(
-                f"insert into score_memory.scores select one, other, {', '.join(_COLUMNS)} from identity_scored_anew"
-            )
+            for scores in ("identity_scores", "score_memory.scores"):
+                connection.execute(f"insert into {scores} select l, r, {', '.join(_COLUMNS)} from identity_scored")
+            connection.execute("drop table identity_batch; drop table identity_scored")
         self.scored += count
-        for table in ("identity_wanted", "identity_unscored"):
-            connection.execute(f"drop table {table}")
+        connection.execute("drop table identity_unscored")
 
     def tidy(self) -> None:
         """Write the memory anew with tonight's pairs only, where more than half of it was not asked for."""
         held = count_rows(self._connection, "score_memory.scores")
         used = count_rows(self._connection, "identity_scores")
         if self._path is not None and held > 2 * used + 1000:
-            self._connection.execute(
-                "create or replace table score_memory.scores as "
-                f"select distinct one, other, {', '.join(_COLUMNS)} from identity_scores"
-            )
+            self._connection.execute("create or replace table score_memory.scores as select * from identity_scores")

@@ -81,7 +81,7 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
     connection.execute(
         f"""
         create or replace temp table training_labels as
-        select profile_id, label, content from ({labels}) join identity_profiles using (profile_id)
+        select profile_id, label from ({labels}) join identity_profiles using (profile_id)
         """
     )
     connection.execute(
@@ -89,9 +89,9 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
         create or replace temp table training_same as
         select lefts.profile_id as l, rights.profile_id as r
         from training_labels as lefts join training_labels as rights using (label)
-        where lefts.content < rights.content
+        where lefts.profile_id < rights.profile_id
         qualify row_number() over (
-            partition by label order by hash(lefts.content, rights.content)
+            partition by label order by hash(lefts.profile_id, rights.profile_id)
         ) <= {PAIRS_PER_PERSON}
         """
     )
@@ -105,7 +105,7 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
         f"""
         create or replace temp table training_different as
         with placed as (
-            select *, row_number() over (order by hash(content), content) - 1 as place, count(*) over () as total
+            select *, row_number() over (order by profile_id) - 1 as place, count(*) over () as total
             from training_labels
         ),
         drawn as (
@@ -237,7 +237,7 @@ def train_from_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, v
         f"""
         create or replace temp table training_profiles as select * from identity_profiles order by profile_id;
         create or replace temp table training_sample as
-        select * from training_profiles order by hash(content), profile_id limit {_SAMPLED_PROFILES}
+        select * from training_profiles order by hash(profile_id) limit {_SAMPLED_PROFILES}
         """
     )
     seen = _read_u(connection, model)

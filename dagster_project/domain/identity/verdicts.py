@@ -92,7 +92,7 @@ def _judged(model: Model, policy: Policy) -> str:
     dates = _any_of({"birth_date": model.perhaps_two.get("birth_date", ())})
     return f"""
         with weighed as (
-            select scores.* exclude (weight, one, other),
+            select scores.* exclude (weight),
                 scores.weight + case when links.type is null then 0 else {policy.declared_weight} end as weight,
                 links.type as declared
             from identity_scores as scores left join identity_links as links using (l, r)

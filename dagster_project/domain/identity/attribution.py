@@ -44,7 +44,7 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
                     and profiles.street_key is not null
                     and coalesce(profiles.postal_code, profiles.town_key) is not null
                     as has_name_and_address
-            from identity_profile_contacts as members
+            from identity_named as members
             join identity_profiles as profiles using (profile_id)
             join identity_labels as labels using (profile_id)
         ),
@@ -236,7 +236,7 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
             )
         union all
         select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
-        from identity_keys as keys
+        from identity_records as keys
         join identity_placed as placed using (contact_id)
         anti join identity_demoted as demoted on demoted.type = 'card' and demoted.value = keys.card_id
         where keys.feed = 'loyalty_members'
@@ -256,7 +256,7 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
                 case when demoted_cards.value is null then card_id end as card_id,
                 case when demoted_emails.value is null then email_key end as email_key,
                 case when demoted_phones.value is null then phone end as phone
-            from identity.contacts as contacts
+            from identity_contacts as contacts
             anti join identity_placed using (contact_id)
             left join (select value from identity_demoted where type = 'card') as demoted_cards
                 on demoted_cards.value = card_id
@@ -296,8 +296,8 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         """
         create or replace temp table identity_looked_up as
         with bare as (
-            select feed, feed_rank, record_id, seen_at, payment_token, type, value, is_in_turn, component
-            from identity_keys join identity_bare using (contact_id)
+            select feed, feed_rank, record_id, seen_at, payment_token, node, type, value, is_in_turn, component
+            from identity_records join identity_bare using (contact_id)
         ),
         in_turn as (
             select bare.* exclude (component), holders.component
@@ -307,10 +307,10 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
             where is_in_turn
             qualify row_number() over (partition by feed, record_id order by from_at desc) = 1
         )
-        select feed, feed_rank, record_id, seen_at, payment_token, type as rule, component
+        select feed, feed_rank, record_id, seen_at, payment_token, node, type as rule, component
         from bare where not is_in_turn
         union all
-        select feed, feed_rank, record_id, seen_at, payment_token, type, component from in_turn
+        select feed, feed_rank, record_id, seen_at, payment_token, node, type, component from in_turn
         """
     )
     connection.execute(
@@ -319,13 +319,13 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         -- Of an unknown customer's recipients the first stands for the number.
         with owners as (
             select keys.customer_id, placed.component
-            from identity_keys as keys join identity_placed as placed using (contact_id)
+            from identity_records as keys join identity_placed as placed using (contact_id)
             where keys.feed = 'shop_customers'
         ),
         unknown as (
             select keys.customer_id,
                 arg_min(coalesce(placed.component, -keys.contact_id), (keys.seen_at, keys.record_id)) as component
-            from identity_keys as keys
+            from identity_records as keys
             left join identity_placed as placed using (contact_id)
             anti join owners using (customer_id)
             where keys.feed = 'shop_orders' and keys.customer_id is not null
@@ -338,29 +338,29 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         """
         create or replace temp table identity_keyed as
         with found as (
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 case keys.feed when 'shop_customers' then 'customer_id' else 'card' end as rule,
                 cast(1.0 as double) as confidence, placed.component, true as is_founder
-            from identity_keys as keys join identity_placed as placed using (contact_id)
+            from identity_records as keys join identity_placed as placed using (contact_id)
             where keys.feed in ('shop_customers', 'loyalty_members')
             union all
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 'customer_id', policies.confidence, homes.component, false
-            from identity_keys as keys
+            from identity_records as keys
             join identity_customer_homes as homes using (customer_id)
             join identity.identifier_policies as policies on policies.type = 'customer_id'
             where keys.feed = 'shop_orders'
             union all
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 coalesce(payers.type, placed.rule), coalesce(policies.confidence, placed.confidence),
                 coalesce(payers.component, placed.component), payers.component is null
-            from identity_keys as keys
+            from identity_records as keys
             join identity_placed as placed using (contact_id)
             left join identity_presents as payers using (contact_id)
             left join identity.identifier_policies as policies on policies.type = payers.type
             where keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
             union all
-            select feed, feed_rank, record_id, seen_at, payment_token, rule, policies.confidence, component,
+            select feed, feed_rank, record_id, seen_at, payment_token, node, rule, policies.confidence, component,
                 feed = 'shop_orders'
             from identity_looked_up join identity.identifier_policies as policies on policies.type = rule
             where component is not null
@@ -382,10 +382,10 @@ def _apply_decisions(connection: DuckDBPyConnection) -> None:
             union all
             select right_feed, right_id, left_feed, left_id, decision, decision_id from identity_decisions_in_force
         )
-        select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, sides.decision,
+        select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node, sides.decision,
             others.component
         from sides
-        join identity_keys as keys using (feed, record_id)
+        join identity_records as keys using (feed, record_id)
         join identity_keyed as others on others.feed = sides.other_feed and others.record_id = sides.other_id
         left join identity_placed as placed using (contact_id)
         where placed.contact_id is null or (keys.feed = 'shop_orders' and keys.customer_id is not null)
@@ -405,7 +405,7 @@ def _apply_decisions(connection: DuckDBPyConnection) -> None:
             and parted.decision = 'different' and parted.component = keyed.component
         where same.record_id is null and parted.record_id is null
         union all
-        select feed, feed_rank, record_id, seen_at, payment_token, 'decision', 1.0, component, false
+        select feed, feed_rank, record_id, seen_at, payment_token, node, 'decision', 1.0, component, false
         from identity_steered where decision = 'same'
         """
     )
@@ -432,23 +432,18 @@ def _add_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
         usable_tokens as (
             select tokens.*
             from tokens
-            join (
-                select payment_token
-                from identity_keys
-                group by payment_token
-                having count(*) <= {policy.token_max_uses}
-            ) using (payment_token)
+            anti join identity_worn_tokens as worn on worn.value = tokens.payment_token
         ),
         bare as (
-            select feed, feed_rank, record_id, seen_at, payment_token
-            from identity_keys
+            select feed, feed_rank, record_id, seen_at, payment_token, node
+            from identity_records
             where contact_id is null and payment_token is not null
         )
-        select keyed.feed, keyed.feed_rank, keyed.record_id, keyed.seen_at, keyed.component, keyed.rule,
+        select keyed.feed, keyed.feed_rank, keyed.record_id, keyed.seen_at, keyed.node, keyed.component, keyed.rule,
             keyed.confidence, keyed.is_founder or not founded.has_founder as is_person_record
         from identity_keyed as keyed join founded using (component)
         union all
-        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, usable_tokens.component, 'payment_token',
+        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, bare.node, usable_tokens.component, 'payment_token',
             {policy.token_confidence}, false
         from bare
         join usable_tokens on usable_tokens.payment_token = bare.payment_token

@@ -19,6 +19,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import standard_forms
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 _BLOCK = (
     "customer_id",
@@ -88,17 +89,21 @@ CONTENT = f"""
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
 
 
+_SAID = """given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
+    email_local"""
+
+
 def _number(said: str) -> str:
     """SQL: the number of what is said; never negative, for attribution makes numbers of its own below nought."""
     return f"cast(hash({said}) >> 1 as bigint)"
 
 
-def build_records(connection: DuckDBPyConnection) -> None:
-    """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
+def _spoken() -> str:
+    """SQL: what each person-bearing record says, by the ``staging.stg_*`` of the four feeds that speak of people.
 
-    Reads ``staging.stg_*`` of the four feeds that speak of people, and ``identity_decisions_in_force``: a record that a
-    steward declared different from another keeps a block of its own, whatever it says. A ticket never shares its block
-    with the card that it shows, of which nothing else may be known.
+    Reads ``identity_different``: a record that a steward declared different from another keeps a block of its own,
+    whatever it says. A ticket never shares its block with the card that it shows, of which nothing else may be known.
+    ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
@@ -115,9 +120,7 @@ def build_records(connection: DuckDBPyConnection) -> None:
             """
         )
     block = ", ".join(_BLOCK)
-    connection.execute(
-        f"""
-        create or replace temp table identity_blocks as
+    return f"""
         with spoken as ({" union all ".join(selects)}),
         parted as (
             select left_feed as feed, left_id as record_id from identity_different union
@@ -128,32 +131,68 @@ def build_records(connection: DuckDBPyConnection) -> None:
             case
                 when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
                     then {_number(f"{block}, feed = 'pos_tickets', parted.feed, parted.record_id")}
-            end as contact_id
+            end as contact_id,
+            hash(feed_rank, record_id, seen_at, payment_token, {block}, parted.feed is null) as mark
         from spoken
         left join parted using (feed, record_id)
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
-        """
-    )
-    connection.execute(
-        f"""
-        create or replace temp table identity_speakers as
-        select contact_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)}))),
-            min(seen_at) as first_at, max(seen_at) as last_at
-        from identity_blocks where contact_id is not null group by contact_id
-        """
-    )
-    connection.execute(
-        """
-        create or replace temp table identity_keys as
-        select feed, feed_rank, record_id, contact_id, seen_at, customer_id, card_id, payment_token
-        from identity_blocks
-        """
-    )
-    connection.execute("create or replace table identity.records as select * exclude (feed_rank) from identity_keys")
+    """
 
 
-def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
+def read_blocks(connection: DuckDBPyConnection, known: str = "") -> None:
+    """Write the temp table ``identity_blocks``: one row per person-bearing record; not of the marks in ``known``."""
+    but = f"anti join {known} using (mark)" if known else ""
+    connection.execute(f"create or replace temp table identity_blocks as from ({_spoken()}) {but}")
+
+
+def count_spoken(connection: DuckDBPyConnection) -> int:
+    """How many person-bearing records there are."""
+    return count_rows(connection, f"({_spoken()})")
+
+
+def find_gone(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_gone_records``: the rows of ``remembered.records`` that no staged record says any more."""
+    connection.execute(
+        "create or replace temp table identity_gone_records as "
+        f"from remembered.records anti join (select mark from ({_spoken()})) using (mark)"
+    )
+
+
+RECORDS = f"""
+    select feed, feed_rank, record_id, contact_id,
+        coalesce(contact_id, -1 - {_number("feed_rank, record_id")}) as node,
+        seen_at, customer_id, card_id, payment_token, mark
+    from identity_blocks
+"""
+"""SQL: one row per record. ``node`` is the contact, or the record itself where it has nothing but a payment token."""
+
+SPEAKERS = f"""
+    select contact_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)}))),
+        min(seen_at) as first_at, max(seen_at) as last_at
+    from {{records}} where contact_id is not null group by contact_id
+"""
+"""SQL: one row per contact of ``records``: its best-known record, and when it was seen first and last."""
+
+
+def build_records(connection: DuckDBPyConnection) -> None:
+    """Write ``identity.records`` (one row per person-bearing record), ``identity_speakers`` and ``identity_blocks``."""
+    read_blocks(connection)
+    keep(connection, "records", RECORDS)
+    keep(connection, "speakers", SPEAKERS.format(records="identity_records"))
+    connection.execute(
+        """
+        create or replace view identity.records as
+        select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records
+        """
+    )
+
+
+def build_contacts(
+    connection: DuckDBPyConnection, *, as_of: date, policy: Policy, write: Write = keep, beside: str = ""
+) -> None:
     """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
+
+    Reads ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
 
     A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the
     day on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
@@ -200,28 +239,38 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
     standard_forms.write_addresses(connection, "identity_written")
     standard_forms.write_towns(connection, "identity_written")
     defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates) or "null"
-    connection.execute(
+    known = f"union select birth_date, name_mark from {beside} where birth_date is not null" if beside else ""
+    write(
+        connection,
+        "trusted_dates",
         f"""
-        create or replace table identity.contacts as
         with dates as (
             select birth_date, count(*) as names
-            from (select distinct birth_date, given_as_read, family_as_read from identity_written
-                  where birth_date is not null)
+            from (
+                select birth_date, hash(given_as_read, family_as_read) as name_mark from identity_written
+                where birth_date is not null
+                {known or "group by all"}
+            )
             group by birth_date
-        ),
-        trusted_dates as (
-            select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
-            from dates
-            where coalesce(birth_date not in ({defaults}), true)
-                and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
-                and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
-                and not (
-                    names >= {policy.over_represented_names}
-                    and names > {policy.over_represented_share} * (select sum(names) from dates)
-                )
         )
+        select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
+        from dates
+        where coalesce(birth_date not in ({defaults}), true)
+            and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
+            and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
+            and not (
+                names >= {policy.over_represented_names}
+                and names > {policy.over_represented_share} * (select sum(names) from dates)
+            )
+        """,
+    )
+    write(
+        connection,
+        "contacts",
+        """
         select
             written.* exclude (feed_rank, given_as_read, family_as_read),
+            hash(given_as_read, family_as_read) as name_mark,
             given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
             given.given_word_count, given.given_initials, given.is_known_given_name,
             family.family_name_key, family.family_name_forms,
@@ -233,29 +282,26 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         left join identity_emails as emails on emails.email = written.email
         left join identity_addresses as addresses on addresses.address_line1 = written.address_line1
         left join identity_towns as towns on towns.city = written.city
-        left join trusted_dates on trusted_dates.birth_date = written.birth_date
-        """
+        left join identity_trusted_dates as trusted_dates on trusted_dates.birth_date = written.birth_date
+        """,
     )
+    connection.execute("create or replace view identity.contacts as select * exclude (name_mark) from remembered.contacts")
     # The widest tables of the stage: nobody asks for them again, and the memory is wanted.
     for table in ("blocks", "written", "given_names", "family_names", "emails", "addresses", "towns"):
         connection.execute(f"drop table identity_{table}")
 
 
-def build_profiles(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_profiles``, ``identity_profile_contacts`` (contact_id, profile_id) and ``identity_named``.
+def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_named``: one row per contact that is compared, what it says in standard form, and its profile.
 
     Only contacts that name somebody are compared; a bare e-mail, phone or card is looked up (``attribution.py``). What
     is demoted is not part of the content. Contents too thin to be one person's (a name alone) stay apart, each contact
-    its own profile. A profile stands in the pairs as the record of ``FIRST`` among its own.
-
-    ``identity_named``: one row per contact that is compared, what it says in standard form without what is demoted.
+    its own profile.
     """
-    content = ", ".join(PROFILE)
-    said = """given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
-            email_local"""
-    connection.execute(
+    write(
+        connection,
+        "named",
         f"""
-        create or replace temp table identity_named as
         with contacts as (
             select * replace (
                     case when demoted_emails.value is null then email_key end as email_key,
@@ -263,7 +309,7 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
                 ),
                 case when demoted_phones.value is null then phone end as phone_key,
                 {FEED_RANK} as feed_rank
-            from identity.contacts
+            from identity_contacts
             left join (select value from identity_demoted where type = 'email') as demoted_emails
                 on demoted_emails.value = email_key
             left join (select value from identity_demoted where type = 'phone') as demoted_phones
@@ -271,26 +317,31 @@ def build_profiles(connection: DuckDBPyConnection) -> None:
             where {NAMES_SOMEBODY}
         )
         select contact_id, {_number(f"{CONTENT}, different.feed, different.record_id")} as profile_id,
-            feed, feed_rank, seen_at, record_id, customer_id, {content}, {said}
+            feed, feed_rank, seen_at, record_id, customer_id, {", ".join(PROFILE)}, {_SAID}
         from contacts
         left join (
             select left_feed as feed, left_id as record_id from identity_different union
             select right_feed, right_id from identity_different
         ) as different using (feed, record_id)
-        """
+        """,
     )
-    connection.execute(
-        "create or replace temp table identity_profile_contacts as select contact_id, profile_id from identity_named"
-    )
-    connection.execute(
+
+
+def build_profiles(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_profiles``: one row per profile of ``identity_named``.
+
+    A profile stands in the pairs as the record of ``FIRST`` among its own.
+    """
+    write(
+        connection,
+        "profiles",
         f"""
-        create or replace temp table identity_profiles as
         with speakers as (
             select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)})))
             from identity_named group by profile_id
         )
-        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id, {content}, {said},
+        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id, {", ".join(PROFILE)}, {_SAID},
             coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
         from identity_named join speakers using (profile_id, feed_rank, record_id)
-        """
+        """,
     )

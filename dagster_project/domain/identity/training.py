@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 
 from duckdb import DuckDBPyConnection
 
-from dagster_project.domain.identity.blocking import find_pairs, link_declared
-from dagster_project.domain.identity.clustering import count_rows
-from dagster_project.domain.identity.identifiers import demote, read_decisions
+from dagster_project.domain.identity import build_people
+from dagster_project.domain.identity.blocking import find_pairs
+from dagster_project.domain.identity.identifiers import read_decisions, write_policies
 from dagster_project.domain.identity.model import COMPARISONS, Model, read_model, score_pairs
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
-from dagster_project.domain.identity.scores import ScoreMemory
-from dagster_project.domain.identity.stable_ids import read_history
+from dagster_project.domain.identity.remembered import count_rows
+from dagster_project.domain.identity.scores import look_up, start_scores
 from dagster_project.domain.identity.verdicts import judge
 
 if TYPE_CHECKING:
@@ -539,19 +538,15 @@ def check(trained: Trained) -> None:
 def prepare(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
     """Make the profiles, the pairs that blocking finds (``identity_pairs``) and what judging them needs."""
     connection.execute("create schema if not exists identity")
-    read_history(connection, None)
     read_decisions(connection, as_of)
-    build_records(connection)
-    build_contacts(connection, as_of=as_of, policy=policy)
-    demote(connection, policy)
-    build_profiles(connection)
-    link_declared(connection)
+    write_policies(connection, policy)
+    build_people(connection, as_of=as_of, policy=policy, announce=lambda step: None)
     find_pairs(connection, policy)
 
 
 ACCOUNTS_OF_PROFILES = """
     select profile_id, any_value(account_id) as label
-    from identity_profile_contacts
+    from (select contact_id, profile_id from identity_named)
     join identity.records using (contact_id)
     join identity.account_links using (feed, record_id)
     where feed in ('shop_customers', 'loyalty_members')
@@ -575,9 +570,9 @@ class PairChanges:
 def compare_pairs(connection: DuckDBPyConnection, before: Model, after: Model, policy: Policy) -> PairChanges:
     """What the pairs of ``prepare`` would be under either model, each judged by itself, before any clustering."""
     for name, model in (("before", before), ("after", after)):
-        with ScoreMemory(connection, model, None) as scores:
-            scores.look_up("identity_pairs")
-            judge(connection, model, policy)
+        start_scores(connection)
+        look_up(connection, model, "identity_pairs")
+        judge(connection, model, policy)
         connection.execute(
             f"create or replace temp table training_{name} as select l, r from identity_verdicts where joins"
         )

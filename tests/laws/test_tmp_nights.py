@@ -35,7 +35,7 @@ def test_nights(staging_database, tmp_path, nights):
             for n in b:
                 assert a[n]==b[n], (number, n, [x for x in a[n] if x not in b[n]][:3], [x for x in b[n] if x not in a[n]][:3])
             previous=tmp_path/f"{number%2}.duckdb"; previous.unlink(missing_ok=True)
-            alone.execute(f"attach '{previous}' as released; create schema released.identity")
+            alone.execute(f"attach '{previous}' as released; create schema released.identity; create schema released.release; create table released.release.info as select 'n{number}' as release_id")
             for t in (*ACCOUNT_TABLES,"account_link_history"):
                 alone.execute(f"create table released.identity.{t} as from identity.{t}")
             alone.execute("detach released")

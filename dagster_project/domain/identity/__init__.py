@@ -173,7 +173,7 @@ def _resolve_all(
     read_history(connection, previous)
     write_history(connection)
     name_accounts(connection, as_of=as_of, run_id=run_id)
-    redirect(connection)
+    redirect(connection, run_id)
     tell("households")
     name_households(connection)
     write_shared_identifiers(connection)

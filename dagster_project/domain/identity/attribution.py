@@ -12,6 +12,27 @@ from dagster_project.domain.identity.records import FIRST
 from dagster_project.domain.sql_literal import literal
 
 
+ATTRIBUTED_FROM = {
+    "contacts": ("contact_id", "feed", "customer_id", "card_id", "email_key", "phone"),
+    "speakers": ("contact_id", "first_at", "last_at"),
+    "named": (
+        "contact_id", "profile_id", "feed", "feed_rank", "seen_at", "record_id", "customer_id", "email_key",
+        "phone_key", "house_number", "street_key", "given_word_forms",
+    ),
+}  # fmt: skip
+"""What is read of contacts, by table."""
+
+CLUSTERED_FROM = {
+    "profiles": (
+        "profile_id", "given_name_key", "family_name_key", "email_key", "email_local", "phone_key", "is_mobile",
+        "house_number", "street_key", "postal_code", "town_key", "given_name_forms", "given_word_forms",
+        "family_name_forms",
+    ),
+    "labels": ("profile_id", "component"),
+}  # fmt: skip
+"""What is read of profiles, by table."""
+
+
 def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Write ``identity_attributed``: one row per record that has an account.
 

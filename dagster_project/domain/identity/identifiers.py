@@ -123,7 +123,7 @@ def count_people(connection: DuckDBPyConnection, policy: Policy, write: Write = 
     )
 
 
-_COLUMNS = {"card": "records.card_id", "email": "email_key", "phone": "phone", "payment_token": "payment_token"}
+_COLUMNS = {"card": "card_id", "email": "email_key", "phone": "phone", "payment_token": "payment_token"}
 
 
 def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = keep, only: str = "") -> None:
@@ -133,6 +133,7 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
     others of each type (``<type>_count``), busy_days. ``identity_worn_tokens`` (value): payment tokens that are used
     more often than one person's. ``only`` names a table (type, value): no other is looked at.
     """
+    _read_moves(connection, only)
     selects = []
     for rule in policy.identifiers.values():
         if not rule.max_companions:
@@ -144,11 +145,7 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
             for other, column in _COLUMNS.items()
         )
         key = _COLUMNS[rule.name]
-        moves = (
-            "from remembered.records as records left join remembered.contacts as contacts using (contact_id) "
-            f"where {key} is not null and records.feed in ('shop_orders', 'pos_tickets') "
-            f"{_among(only, rule.name, key)}"
-        )
+        moves = f"from identity_moves where {key} is not null {_among(only, rule.name, key)}"
         selects.append(
             f"""
             select '{rule.name}' as type, used.*, coalesce(busy_days, 0) as busy_days
@@ -157,7 +154,7 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
                 select value, count(*) as busy_days
                 from (
                     select {key} as value {moves}
-                    group by {key}, date_trunc('day', records.seen_at) having count(*) >= {policy.busy_day_uses}
+                    group by {key}, date_trunc('day', seen_at) having count(*) >= {policy.busy_day_uses}
                 )
                 group by value having count(*) > {policy.max_busy_days}
             ) as busy using (value)
@@ -175,10 +172,41 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
         connection,
         "worn_tokens",
         f"""
-        select payment_token as value from remembered.records
+        select payment_token as value from identity_moves
         where payment_token is not null {_among(only, "payment_token", "payment_token")}
         group by payment_token having count(*) > {policy.token_max_uses}
         """,
+    )
+    connection.execute("drop table identity_moves")
+
+
+def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
+    """Write ``identity_moves``: what orders and tickets carry; with ``only``, those that carry one of its values."""
+    by_contact = (
+        f"where email_key in (select value from {only} where type = 'email') "
+        f"or phone in (select value from {only} where type = 'phone')"
+    )
+    by_record = (
+        f"and (card_id in (select value from {only} where type = 'card') "
+        f"or payment_token in (select value from {only} where type = 'payment_token') "
+        "or contact_id in (select contact_id from identity_movers_contacts))"
+    )
+    connection.execute(
+        f"""
+        create or replace temp table identity_movers_contacts as
+        select contact_id from remembered.contacts {by_contact if only else "limit 0"};
+        create or replace temp table identity_moved as
+        select contact_id, card_id, payment_token, seen_at from remembered.records
+        where feed in ('shop_orders', 'pos_tickets') {by_record if only else ""};
+        create or replace temp table identity_moves as
+        select moved.*, email_key, phone
+        from identity_moved as moved
+        left join (
+            select contact_id, email_key, phone from remembered.contacts semi join identity_moved using (contact_id)
+        ) as contacts using (contact_id);
+        drop table identity_moved;
+        drop table identity_movers_contacts
+        """
     )
 
 

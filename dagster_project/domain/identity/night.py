@@ -19,7 +19,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import blocking
-from dagster_project.domain.identity.attribution import attribute
+from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM, attribute
 from dagster_project.domain.identity.clustering import cluster, connect_joins, pair_decisions, pairs_inside
 from dagster_project.domain.identity.edges import write_edges
 from dagster_project.domain.identity.households import name_households
@@ -28,6 +28,7 @@ from dagster_project.domain.identity.model import Model
 from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import (
     FEED_ORDER,
+    NAMED_FROM,
     RECORDS,
     SPEAKERS,
     build_contacts,
@@ -71,7 +72,7 @@ def read_changes(connection: DuckDBPyConnection) -> bool:
     _set(
         connection,
         "gone_records",
-        "from remembered.records semi join identity_new_records using (feed, record_id)",
+        "from remembered.records semi join identity_new_records using (key_mark)",
     )
     if known - count_rows(connection, "identity_gone_records") + new != count_spoken(connection):
         find_gone(connection)
@@ -102,14 +103,22 @@ def renew_people(connection: DuckDBPyConnection, *, as_of: date, policy: Policy,
         where phone in (select value from identity_demotions where type = 'phone')
         """,
     )
-    _set(connection, "old_named", f"from remembered.named where {_among('contact_id', 'renamed')}")
-    part(connection, "contacts", f"from remembered.contacts where {_among('contact_id', 'renamed')}")
+    _set(
+        connection,
+        "old_named",
+        f"select distinct profile_id from remembered.named where {_among('contact_id', 'renamed')}",
+    )
+    part(
+        connection,
+        "contacts",
+        f"select {', '.join(NAMED_FROM)} from remembered.contacts where {_among('contact_id', 'renamed')}",
+    )
     name_contacts(connection, part)
     replace_part(connection, "named", _among("contact_id", "renamed"))
     _set(
         connection,
         "reprofiled",
-        "select profile_id from identity_old_named union select profile_id from identity_named",
+        "from identity_old_named union select profile_id from identity_named",
     )
     _set(connection, "old_profiles", f"from remembered.profiles where {_among('profile_id', 'reprofiled')}")
     part(connection, "named", f"from remembered.named where {_among('profile_id', 'reprofiled')}")
@@ -180,13 +189,19 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
         ) as gone using (contact_id)
         """,
     )
-    connection.execute(
+    _set(
+        connection,
+        "respoken_contacts",
         """
-        delete from remembered.contacts where contact_id in (select contact_id from identity_gone_contacts);
-        update remembered.contacts as contacts
-        set feed = spoken.feed, record_id = spoken.record_id, seen_at = spoken.seen_at
-        from identity_respoken_as as spoken where contacts.contact_id = spoken.contact_id
-        """
+        select contacts.* replace (spoken.feed as feed, spoken.record_id as record_id, spoken.seen_at as seen_at)
+        from remembered.contacts as contacts join identity_respoken_as as spoken using (contact_id)
+        """,
+    )
+    replace_part(
+        connection,
+        "contacts",
+        "contact_id in (select contact_id from identity_gone_contacts union all from identity_respoken)",
+        "identity_respoken_contacts",
     )
     part(connection, "speakers", f"from identity_now_speakers where {_among('contact_id', 'new_contacts')}")
     build_contacts(connection, as_of=as_of, policy=policy, write=part, beside="remembered.contacts")
@@ -317,7 +332,7 @@ def _renew_declared(connection: DuckDBPyConnection) -> None:
 def renew_clusters(connection: DuckDBPyConnection, *, policy: Policy, model: Model, tell: Tell) -> int:
     """Blocks, scores, verdicts, clusters and edges; returns how many pairs had to be compared.
 
-    Leaves ``identity_nodes``: the profiles whose component may be another.
+    Leaves ``identity_relabelled_profiles``: those whose component is another.
     """
     tell("blocking")
     _renew_pairs(connection, policy)
@@ -347,6 +362,11 @@ def renew_clusters(connection: DuckDBPyConnection, *, policy: Policy, model: Mod
         connection,
         "refusals",
         " or ".join(_among(side, name) for side in ("l", "r") for name in ("nodes", "gone_profiles")),
+    )
+    _set(
+        connection,
+        "relabelled_profiles",
+        "select profile_id from identity_labels anti join remembered.labels using (profile_id, component)",
     )
     replace_part(
         connection, "labels", f"{_among('profile_id', 'nodes')} or {_among('profile_id', 'gone_profiles')}"
@@ -573,7 +593,7 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         f"""
         select node from identity_new_records union select node from identity_gone_records
         union from identity_renamed
-        union select contact_id from remembered.named where {_among("profile_id", "nodes")}
+        union select contact_id from remembered.named where {_among("profile_id", "relabelled_profiles")}
         union select contact_id from remembered.contacts
         where card_id in (select value from identity_demotions where type = 'card')
         union select node from remembered.records where payment_token in (from identity_worn_changes)
@@ -634,6 +654,23 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         )
 
 
+def _replace_links(connection: DuckDBPyConnection, in_island: str) -> None:
+    """Most links of an island are as they were: only the others are written."""
+    connection.execute(
+        f"""
+        create or replace temp table identity_link_marks as
+        select hash(links) as link_mark from identity_account_links as links;
+        create or replace temp table identity_old_link_marks as
+        select rowid as place, hash(links) as link_mark from remembered.account_links as links where {in_island};
+        delete from remembered.account_links
+        where rowid in (select place from identity_old_link_marks anti join identity_link_marks using (link_mark));
+        insert into remembered.account_links by name
+        select * from identity_account_links as links
+        where hash(links) not in (select link_mark from identity_old_link_marks)
+        """
+    )
+
+
 def renew_accounts(
     connection: DuckDBPyConnection,
     *,
@@ -651,10 +688,20 @@ def renew_accounts(
     tell("attribution")
     find_islands(connection)
     part(connection, "records", "from remembered.records semi join identity_island using (node)")
-    for table in ("contacts", "speakers", "named"):
-        part(connection, table, f"from remembered.{table} where {_among('contact_id', 'island')}")
-    for table in ("profiles", "labels"):
-        part(connection, table, f"from remembered.{table} semi join identity_named using (profile_id)")
+    # Only what attribution reads: most of the time goes into the width of these tables.
+    for table, columns in ATTRIBUTED_FROM.items():
+        part(
+            connection,
+            table,
+            f"select {', '.join(columns)} from remembered.{table} where {_among('contact_id', 'island')}",
+        )
+    _set(connection, "island_profiles", "select distinct profile_id from identity_named")
+    for table, columns in CLUSTERED_FROM.items():
+        part(
+            connection,
+            table,
+            f"select {', '.join(columns)} from remembered.{table} where {_among('profile_id', 'island_profiles')}",
+        )
     attribute(connection, policy)
     tell("ids")
     in_island = _among("node", "island")
@@ -669,7 +716,7 @@ def renew_accounts(
         )
         read_last_accounts(connection, previous)
         name_accounts(connection, as_of=as_of, run_id=run_id, write=part)
-        replace_part(connection, "account_links", in_island)
+        _replace_links(connection, in_island)
         replace_part(connection, "anchors", "account_id in (select account_id from identity_old_links)")
     else:
         _set(
@@ -681,7 +728,7 @@ def renew_accounts(
             """,
         )
         name_all_again(connection, previous, as_of=as_of, run_id=run_id)
-    redirect(connection)
+    redirect(connection, run_id)
     tell("households")
     name_households(connection, part)
     replace_part(connection, "households", "component in (select component from identity_old_links)")

@@ -93,6 +93,14 @@ _SAID = """given_name_forms, given_word_forms, given_first, given_word_count, is
     email_local"""
 
 
+NAMED_FROM = (
+    "contact_id", "feed", "record_id", "seen_at", "customer_id", "given_name_key", "given_initials", "family_name_key",
+    "birth_key", "email_key", "phone", "house_number", "street_key", "postal_code", "town_key", "given_name_forms",
+    "given_word_forms", "given_first", "given_word_count", "is_known_given_name", "family_name_forms", "email_local",
+)  # fmt: skip
+"""The columns of a contact that its name is made of (``name_contacts``)."""
+
+
 def _number(said: str) -> str:
     """SQL: the number of what is said; never negative, for attribution makes numbers of its own below nought."""
     return f"cast(hash({said}) >> 1 as bigint)"
@@ -104,6 +112,7 @@ def _spoken() -> str:
     Reads ``identity_different``: a record that a steward declared different from another keeps a block of its own,
     whatever it says. A ticket never shares its block with the card that it shows, of which nothing else may be known.
     ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
+    ``key_mark`` is a hash of the record alone.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
@@ -132,6 +141,7 @@ def _spoken() -> str:
                 when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
                     then {_number(f"{block}, feed = 'pos_tickets', parted.feed, parted.record_id")}
             end as contact_id,
+            hash(feed_rank, record_id) as key_mark,
             hash(feed_rank, record_id, seen_at, payment_token, {block}, parted.feed is null) as mark
         from spoken
         left join parted using (feed, record_id)
@@ -160,8 +170,8 @@ def find_gone(connection: DuckDBPyConnection) -> None:
 
 RECORDS = f"""
     select feed, feed_rank, record_id, contact_id,
-        coalesce(contact_id, -1 - {_number("feed_rank, record_id")}) as node,
-        seen_at, customer_id, card_id, payment_token, mark
+        coalesce(contact_id, -1 - cast(key_mark >> 1 as bigint)) as node,
+        seen_at, customer_id, card_id, payment_token, key_mark, mark
     from identity_blocks
 """
 """SQL: one row per record. ``node`` is the contact, or the record itself where it has nothing but a payment token."""

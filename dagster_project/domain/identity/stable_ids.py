@@ -73,26 +73,29 @@ def write_history(connection: DuckDBPyConnection) -> None:
 
 
 def is_named_after(connection: DuckDBPyConnection, previous: Path | None) -> bool:
-    """Whether the names and the history that are remembered are those of the release ``previous``."""
+    """Whether the names and the history that are remembered are those of the release ``previous``: it has the id of the
+    run that gave them (``redirect``), and as many rows of each."""
     if previous is None:
         return False
-    marks = []
+    counts = [
+        [f"(select count(*) from {place}.{table})" for table in _HISTORY]
+        for place in ("remembered", "last_release.identity")
+    ]
     connection.execute(f"attach {literal(previous)} as last_release (read_only)")
     try:
-        for place in ("remembered", "last_release.identity"):
-            queries = [
-                f"select count(*) as rows, bit_xor(mark) as mark, sum(mark % 1000000007) as total "
-                f"from (select hash({', '.join(column.split()[0] for column in columns.split(', '))}) as mark "
-                f"from {place}.{table})"
-                for table, columns in _HISTORY.items()
-            ]
-            marks.append(connection.execute(" union all ".join(queries)).fetchall())
+        found = connection.execute(
+            f"""
+            select (select max(run_id) from remembered.named_by), {", ".join(counts[0])}
+            union all
+            select (select max(release_id) from last_release.release.info), {", ".join(counts[1])}
+            """
+        ).fetchall()
     except duckdb.CatalogException:
-        # A release of an earlier version, which did not write them all.
+        # No whole release, or one of an earlier version, which did not write them all.
         return False
     finally:
         connection.execute("detach last_release")
-    return marks[0] == marks[1]
+    return found[0] == found[1] and found[0][0] is not None
 
 
 def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) -> None:
@@ -197,8 +200,9 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, w
     _write_events(connection, as_of, run_id)
 
 
-def redirect(connection: DuckDBPyConnection) -> None:
+def redirect(connection: DuckDBPyConnection, run_id: str) -> None:
     """Add tonight's merges to ``remembered.account_redirects``, and show all tables of ids in the schema ``identity``."""
+    connection.execute("create or replace table remembered.named_by as select ? as run_id", [run_id])
     connection.execute(
         """
         create or replace table remembered.account_redirects as

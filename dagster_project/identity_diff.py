@@ -104,7 +104,6 @@ def dry_run(
                 previous=analysts,
                 policy=chosen_policy,
                 model=chosen_model,
-                memory=aside.identity_memory,
                 announce=identity_is_at,
             )
         broken: list[str] = []
@@ -209,9 +208,6 @@ def copy_home(settings: Settings, aside: Settings) -> None:
         for path in (source, source.with_name(source.name + ".wal")):
             if path.exists():
                 _copy_file(path, aside.home / path.name)
-        if settings.identity_memory.exists():
-            aside.identity_memory.parent.mkdir(mode=0o700)
-            _copy_file(settings.identity_memory, aside.identity_memory)
     except FileNotFoundError:
         raise busy from None
     if is_locked(settings.lock) or _state(source) != before:

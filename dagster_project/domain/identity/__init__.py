@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+import duckdb
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import night
@@ -33,7 +34,7 @@ from dagster_project.domain.identity.identifiers import (
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
 from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records, name_contacts
-from dagster_project.domain.identity.remembered import close_memory, count_rows, distrust, hash_of, keep, open_memory, work_on_all
+from dagster_project.domain.identity.remembered import close_memory, count_rows, distrust, forget, hash_of, keep, open_memory, work_on_all
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import (
@@ -97,14 +98,24 @@ def resolve(
     connection.execute("create schema if not exists identity")
     _drop_working_tables(connection)
     stamps = {"tables": _stamp(model, policy), "scores": score_stamp(model)}
-    is_known = open_memory(connection, **stamps)
+    trusted = open_memory(connection, **stamps)
     read_decisions(connection, as_of)
     write_policies(connection, policy)
     write_model(connection, model, policy.declared_weight)
     tell("reading the records")
-    if is_known and night.read_changes(connection):
-        scored = _resolve_changes(connection, as_of, run_id, previous, policy, model, tell)
-    else:
+    scored = None
+    if "tables" in trusted:
+        try:
+            if night.read_changes(connection):
+                scored = _resolve_changes(connection, as_of, run_id, previous, policy, model, tell)
+        except duckdb.IOException:
+            # Damaged in the middle, which no reading of the rest has shown. What is made instead reads none of it.
+            trusted = set()
+            tell("what was remembered cannot be read: everything is resolved anew")
+    if scored is None:
+        _drop_working_tables(connection)
+        forget(connection, but_scores="scores" in trusted)
+        read_decisions(connection, as_of)
         build_people(connection, as_of=as_of, policy=policy, announce=tell)
         scored = _resolve_all(connection, as_of, run_id, previous, policy, model, tell)
     summary = _summarise(connection, scored)

@@ -480,6 +480,8 @@ def _renew_components(connection: DuckDBPyConnection, policy: Policy, model: Mod
             union (from identity_decided except from remembered.decided)
         )
         select profile_id as node from identity_rescored
+        -- Of two pairs that weigh the same, the one goes first whose records know their people better.
+        union from identity_respoken_profiles
         union select l from redecided union select r from redecided
         """,
     )
@@ -583,6 +585,16 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         with changed as (
             (from identity_decisions_in_force except from remembered.decisions)
             union (from remembered.decisions except from identity_decisions_in_force)
+            -- Who is decided about together with a record that is gone, or says something else, is no longer tied to it.
+            union (
+                select decisions.* from identity_decisions_in_force as decisions
+                join (
+                    select feed, record_id from identity_new_records
+                    union select feed, record_id from identity_gone_records
+                ) as records
+                on (records.feed = left_feed and records.record_id = left_id)
+                    or (records.feed = right_feed and records.record_id = right_id)
+            )
         )
         select left_feed as feed, left_id as record_id from changed union select right_feed, right_id from changed
         """,

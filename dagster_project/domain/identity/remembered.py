@@ -11,6 +11,7 @@ It is a cache: lost, damaged, of another policy, model or version, or left by a 
 table comes out the same.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import duckdb
 from duckdb import DuckDBPyConnection
+
+SCHEMA = "remembered"
 
 Write = Callable[[DuckDBPyConnection, str, str], None]
 """``keep`` or ``part``: where a step puts what a query finds, and under which name the next step reads it."""
@@ -70,28 +73,31 @@ def work_on_all(connection: DuckDBPyConnection) -> None:
     )
 
 
-def open_memory(connection: DuckDBPyConnection, *, tables: str, scores: str) -> bool:
-    """Whether what is remembered may be built on tonight. From here until ``close_memory`` it may not: a killed run
-    leaves half of a night in it.
+def open_memory(connection: DuckDBPyConnection, *, tables: str, scores: str) -> set[str]:
+    """What of it may be built on tonight: nothing, the ``scores``, or these and all other ``tables``.
 
-    ``tables`` and ``scores`` are tonight's stamps (``hash_of``) of all that the tables, or the scores alone, depend on
-    besides the records. Where the first has changed the memory is emptied; where the second has not, the scores stay in
-    ``identity_known_scores``.
+    ``tables`` and ``scores`` are tonight's stamps (``hash_of``) of what they depend on besides the records. From here
+    until ``close_memory`` nothing may be built on: a killed run leaves half of a night.
     """
-    stamps = _stamps(connection)
+    before = _stamps(connection)
     distrust(connection)
-    is_whole = stamps is not None and stamps[0] == tables
-    if is_whole:
-        return True
-    has_scores = stamps is not None and stamps[1] == scores
-    for (name,) in connection.execute(
-        "select table_name from duckdb_tables() where schema_name = 'remembered' and database_name = current_database()"
-    ).fetchall():
-        if name == "scores" and has_scores:
+    if before is None:
+        return set()
+    return {name for name, is_same in zip(("tables", "scores"), (before[0] == tables, before[1] == scores), strict=True) if is_same}
+
+
+def forget(connection: DuckDBPyConnection, *, but_scores: bool) -> None:
+    """Drop every table but the stamps. ``but_scores``: what scores say is ``identity_known_scores`` then."""
+    if but_scores:
+        with contextlib.suppress(duckdb.IOException):
             connection.execute("create or replace temp table identity_known_scores as from remembered.scores")
-        if name != "stamps":
-            connection.execute(f'drop table remembered."{name}" cascade')
-    return False
+    for (name,) in connection.execute(
+        """
+        select table_name from duckdb_tables()
+        where schema_name = 'remembered' and database_name = current_database() and table_name <> 'stamps'
+        """
+    ).fetchall():
+        connection.execute(f'drop table remembered."{name}" cascade')
 
 
 def distrust(connection: DuckDBPyConnection) -> None:

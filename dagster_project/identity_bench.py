@@ -54,7 +54,9 @@ def _resolve(home: Path, step: str) -> None:
     with Warehouse(load_settings(home=place)).session("identity benchmark") as connection:
         for feed, key in _PEOPLE.items():
             if step == "first":
-                connection.execute(f"create table held_back_{feed} as from staging.stg_{feed} where hash({key}) % 100 = 0")
+                connection.execute(
+                    f"create table held_back_{feed} as from staging.stg_{feed} where hash({key}) % 100 = 0"
+                )
                 connection.execute(f"delete from staging.stg_{feed} where hash({key}) % 100 = 0")
             elif step == "night":
                 connection.execute(f"insert into staging.stg_{feed} from held_back_{feed}")

@@ -1,10 +1,10 @@
 """Night after night on one database is the full build from nothing: every table of the stage, row by row.
 
-A generated retailer tells some of the ``STORIES`` below: each is a handful of records in one of several states, built so
-that a small change of one record turns what another one, unchanged, means. Besides, records copy values from each other
-across the stories, vanish, come again under another content; feeds stay empty; stewards decide and take it back; the
-as-of date, the policy and the model move; nights die half-way, are not released, are rolled back. Whatever the stage
-remembers of the nights before on the long-lived database, its tables must be those of a database that knows nothing.
+A generated retailer tells ``STORIES``: each is a handful of records in one of several states, so built that a small
+change of one record turns what another one, unchanged, means. Besides, records copy values from each other across the
+stories, vanish, come again under another content; feeds stay empty; stewards decide and take it back; the as-of date,
+the policy and the model move; nights die half-way, are not released, are rolled back. Whatever the stage remembers of
+the nights before on the long-lived database, its tables must be those of a database that knows nothing.
 
 What was not changed and yet means something else is what a memory gets wrong: ``Situations`` counts it.
 """
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from laws.effort import QUICK
 
 from dagster_project.domain.identity import Model, Policy, blocking, read_model, read_policy, resolve
-from dagster_project.domain.identity import night as stage_night
+from dagster_project.domain.identity import night as part_of_all
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
@@ -76,48 +76,38 @@ GIVEN = (
 PLACES = (("31000", "Toulouse"), ("31200", "Toulouse"), ("69001", "Lyon"), ("33000", "Bordeaux"), (None, "Lyon"))
 
 
-def _number(*about: object) -> int:
-    return int.from_bytes(hashlib.md5(repr(about).encode()).digest()[:6], "big")
-
-
-def word(*about: object) -> str:
-    """A name that nobody bears, the same for the same question."""
-    number, letters = _number("word", *about), ""
-    for place in range(8):
-        of = "bdfglmnprstv" if place % 2 == 0 else "aeiou"
-        number, letter = divmod(number, len(of))
-        letters += of[letter]
-    return letters.capitalize()
-
-
-def email(*about: object) -> str:
-    return f"{word('email', *about).lower()}@mail.example"
-
-
-def mobile(*about: object) -> str:
-    return f"+3363998{_number('mobile', *about) % 10_000:04d}"  # a range kept for fiction
-
-
-def landline(*about: object) -> str:
-    return f"+3319900{_number('landline', *about) % 10_000:04d}"
-
-
 class Teller:
-    """Collects the records that a story tells; ``name`` makes all its keys and values its own."""
+    """Collects the records that a story tells; ``name`` makes all its keys and values its own.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.family = word(name, "family")
+    ``salt`` makes them another retailer's: what a hash decides falls out otherwise.
+    """
+
+    def __init__(self, name: str, salt: int) -> None:
+        self.name, self._salt = name, salt
+        self.family = self.word("family")
         self.rows: dict[Key, Row] = {}
 
+    def word(self, *about: object) -> str:
+        """A name that nobody bears, the same for the same question."""
+        number, letters = self._number("word", *about), ""
+        for place in range(8):
+            of = "bdfglmnprstv" if place % 2 == 0 else "aeiou"
+            number, letter = divmod(number, len(of))
+            letters += of[letter]
+        return letters.capitalize()
+
     def email(self, *about: object) -> str:
-        return email(self.name, *about)
+        return f"{self.word('email', *about).lower()}@mail.example"
 
     def mobile(self, *about: object) -> str:
-        return mobile(self.name, *about)
+        return f"+3363998{self._number('mobile', *about) % 10_000:04d}"  # a range kept for fiction
 
     def landline(self, *about: object) -> str:
-        return landline(self.name, *about)
+        return f"+3319900{self._number('landline', *about) % 10_000:04d}"
+
+    def _number(self, *about: object) -> int:
+        said = repr((self._salt, self.name, *about)).encode()
+        return int.from_bytes(hashlib.md5(said, usedforsecurity=False).digest()[:6], "big")
 
     def key(self, number: object) -> str:
         """The number of a record; the same in all feeds."""
@@ -126,11 +116,11 @@ class Teller:
     def who(self, given: int | str | None, family: object = "family", **more: Any) -> Row:
         """A person's names, and what else is said of it."""
         first = GIVEN[given % len(GIVEN)] if isinstance(given, int) else given
-        return {"first_name": first, "last_name": word(self.name, family) if family else None, **more}
+        return {"first_name": first, "last_name": self.word(family) if family else None, **more}
 
     def home(self, number: object, place: int = 0) -> Row:
         code, city = PLACES[place]
-        street = f"{1 + _number('house', self.name, number) % 90} rue {word(self.name, 'street', number)}"
+        street = f"{1 + self._number('house', number) % 90} rue {self.word('street', number)}"
         return {"address_line1": street, "postal_code": code, "city": city}
 
     def town(self, place: int = 0) -> Row:
@@ -199,10 +189,10 @@ def a_card_on_busy_days(t: Teller, state: int) -> None:
 
 @story(6)
 def a_phone_used_all_the_time(t: Teller, state: int) -> None:
-    """Between four and nine uses: whether that is much is said by how often others use theirs."""
+    """Between five and ten uses: whether that is much is said by how often others use theirs."""
     t.customer("C", **t.who(1, phone=t.mobile()))
     t.card("K", phone=t.mobile(), email=t.email())
-    for number in range(4 + state):
+    for number in range(5 + state):
         t.ticket(number, day=300 + 3 * number, phone=t.mobile())
 
 
@@ -210,7 +200,7 @@ def a_phone_used_all_the_time(t: Teller, state: int) -> None:
 def an_email_used_all_the_time(t: Teller, state: int) -> None:
     t.customer("C", **t.who(1, email=t.email()))
     t.card("K", phone=t.mobile(), email=t.email())
-    for number in range(4 + state):
+    for number in range(5 + state):
         t.order(number, day=300 + 3 * number, **t.who(1, email=t.email()))
 
 
@@ -265,7 +255,7 @@ def a_birth_date_of_a_form(t: Teller, state: int) -> None:
 @story(3)
 def born_too_lately_or_too_long_ago(t: Teller, state: int) -> None:
     """Dates on the edge of what the policy believes, on each side of it as the nights go by."""
-    for number, (years, days) in enumerate(((8, -4), (8, 1), (8, 20), (9, 2), (110, 3), (110, -2), (100, 1))):
+    for number, (years, days) in enumerate(((8, 1), (8, 3), (8, 20), (9, 2), (110, 3), (110, 1), (100, 1))):
         born = date(FIRST_NIGHT.year - years, 7, 1) + timedelta(days=days)
         t.customer(number, **t.who(number, f"family {number}", birth_date=born))
         t.card(number, **t.who(number, f"family {number}", birth_date=born))
@@ -292,18 +282,18 @@ def a_block_of_one_email_and_one_given_name(t: Teller, state: int) -> None:
 @story(6)
 def a_dozen_of_one_birth_date(t: Teller, state: int) -> None:
     """Two of them are one, misspelt so that nothing but the date brings them together."""
-    for number in range(7 + 2 * state):
-        t.customer(number, **t.who(word(t.name, "first", number), f"family {number}", birth_date="1971-11-23"))
+    for number in range(8 + state):
+        t.customer(number, **t.who(t.word("first", number), f"family {number}", birth_date="1971-11-23"))
     t.card("K", **t.who("Gathalie", None, last_name="Bourmelain", birth_date="1971-11-23"))
     t.card("L", **t.who("Jathalie", None, last_name="Dourmelain", birth_date="1971-11-23"))
 
 
 @story(6)
 def a_dozen_in_one_street(t: Teller, state: int) -> None:
-    street = word(t.name, "street").lower()
-    for number in range(7 + 2 * state):
+    street = t.word("street").lower()
+    for number in range(8 + state):
         said = {"address_line1": f"{number + 1} rue {street}", "postal_code": "69001", "city": "Lyon"}
-        t.order(number, **t.who(word(t.name, "first", number), f"family {number}", **said))
+        t.order(number, **t.who(t.word("first", number), f"family {number}", **said))
     said = {"address_line1": f"77 rue {street}", "postal_code": "69001", "city": "Lyon"}
     t.card("K", **t.who("Gathalie", None, last_name="Bourmelain", **said))
     t.card("L", **t.who("Jathalie", None, last_name="Dourmelain", **said))
@@ -319,7 +309,7 @@ def many_of_one_name(t: Teller, state: int) -> None:
 
 @story(3)
 def two_who_meet_in_a_small_file_only(t: Teller, state: int) -> None:
-    local = word(t.name, "local").lower()
+    local = t.word("local").lower()
     t.customer("C", **t.who("Gathalie", None, last_name="Bourmelain", email=f"{local}m@mail.example"))
     t.card("K", **t.who("Jathalie", None, last_name="Dourmelain", email=f"{local}n@mail.example"))
     if state:
@@ -333,7 +323,7 @@ def people_who_have_nothing_to_do_with_it(t: Teller, state: int) -> None:
     """They come and go by the dozen: the file is small or large, a share is of few or of many."""
     for number in range((0, 25, 5, 50)[state]):
         born = f"19{50 + number}-0{1 + number % 9}-1{number % 10}"
-        t.card(number, **t.who(word(t.name, "first", number), f"family {number}", birth_date=born))
+        t.card(number, **t.who(t.word("first", number), f"family {number}", birth_date=born))
 
 
 @story(6)
@@ -578,7 +568,31 @@ def a_card_that_an_account_names(t: Teller, state: int) -> None:
     if state == 5:
         t.customer("D", **t.who(9, email=t.email(2)), loyalty_card_id=t.key("K"))
     t.order("O", customer_id=t.key("C"), phone=t.mobile())
+    said = t.who((7, 7, "M.", 7, 7, 8)[state], **t.home(0))
+    t.order("P", customer_id=t.key("D" if state == 3 else "C"), **said)
     t.ticket("T", loyalty_card_id=t.key("K"))
+
+
+@story(6)
+def what_a_steward_says_of_what_names_nobody(t: Teller, state: int) -> None:
+    """A ticket that has nothing but a payment token, an order of a customer, a bare e-mail: they go where he says."""
+    t.customer("C", **t.who(2, email=t.email(0)))
+    t.customer("D", **t.who(3, email=t.email(1)))
+    t.order("O", customer_id=t.key("C"), payment_token=t.key("p"))
+    t.order("P", day=202, customer_id=t.key("C" if state else "D"), payment_token=t.key("p"))
+    t.order("Q", email=t.email(0))
+    t.ticket("T", day=203, payment_token=t.key("p"))
+    t.ticket("U", email=t.email(2 if state == 4 else 1))
+    said: list[tuple[Key, str, str]] = [
+        (("pos_tickets", "T"), "D" if state % 2 else "C", "same" if state < 4 else "different"),
+        (("shop_orders", "Q"), "D" if state < 3 else "C", "same" if state < 3 else "different"),
+        (("pos_tickets", "U"), "D", "different" if state < 5 else "same"),
+        (("shop_orders", "O"), "D", "same" if state > 2 else "different"),
+        (("pos_tickets", "T"), "C", "same" if state == 5 else "different"),
+    ]
+    for number, ((feed, record), customer, word) in enumerate(said[: 2 + state]):
+        sides = (feed, t.key(record)), ("shop_customers", t.key(customer))
+        t.rows["identity_decisions", t.key(number)] = decision(t.key(number), *sides, word, -20 + number)
 
 
 # Households.
@@ -652,9 +666,10 @@ def one_name_in_many_forms(t: Teller, state: int) -> None:
 
 @story(3)
 def an_email_with_a_slip(t: Teller, state: int) -> None:
-    local = word(t.name, "local").lower()
+    local = t.word("local").lower()
     t.customer("C", **t.who(4, email=f"{local}@gmail.com"))
-    t.card("K", **t.who(4, email=(f"{local}@gmial.com", f"{local[:3]}.{local[3:]}+x@gmail.com", f"{local}@free.fr")[state]))
+    slip = (f"{local}@gmial.com", f"{local[:3]}.{local[3:]}+x@gmail.com", f"{local}@free.fr")[state]
+    t.card("K", **t.who(4, email=slip))
     t.ticket("T", email=f"{local}@gmail.com")
     t.order("O", **t.who(4, email=f"{local}@googlemail.com"))
 
@@ -691,7 +706,7 @@ def _with(policy: Policy, persons: int, companions: int) -> Policy:
             name: replace(
                 rule,
                 max_persons=None if rule.max_persons is None else persons,
-                max_companions={other: companions for other in rule.max_companions},
+                max_companions=dict.fromkeys(rule.max_companions, companions),
             )
             for name, rule in policy.identifiers.items()
         },
@@ -738,6 +753,7 @@ OTHER_MODELS: tuple[Callable[[Model], Model], ...] = (
     lambda model: replace(model, version="3", tells_generations=False, tells_households=False),
     lambda model: replace(model, version="4", names={"given_name_key": {"sophie": 0.2, "denis": 0.3}}),
     lambda model: replace(model, version="5", prior=1e-5, least_name_share=0.001),
+    lambda model: replace(model, version="7", prior=2e-7, accept_weight=4.0),
     lambda model: replace(model, version="6", perhaps_two={}, two_people={"given_name": ("different", "unlike")}),
 )
 
@@ -746,8 +762,8 @@ OTHER_MODELS: tuple[Callable[[Model], Model], ...] = (
 class Night:
     """One night as it is told to both databases. ``previous``: the night whose release is the last, None is no release.
 
-    ``dies_at``: before it, an attempt with the rows ``dying`` came as far as that step. ``is_new_process``: what lives
-    in a connection alone is gone. ``told``: what changed, for whoever reads a failure.
+    ``dying``: before it, an attempt, perhaps under other rules, came as far as the step ``dies_at``.
+    ``is_new_process``: what lives in a connection alone is gone. ``told``: what changed, for whoever reads a failure.
     """
 
     rows: Rows
@@ -759,21 +775,27 @@ class Night:
     is_new_process: bool
     dying: Rows | None
     dies_at: int
+    dying_rules: tuple[Policy, Model]
     told: list[str]
 
 
 class Retailer:
-    """Some nights of a retailer, a function of the seed."""
+    """Some nights of a retailer, a function of the seed; ``stories``: how many it tells, None is some.
 
-    STEPS = 12
+    ``kind``: a number that says which policy is in force, and in how large a file one thing in common is enough.
+    """
+
+    STEPS = 15  # a night has fewer: some attempts come to their end, and nobody reads what they wrote
     TYPES = ("email", "phone", "payment_token", "loyalty_card_id", "customer_id", "birth_date", "first_name",
              "last_name", "address_line1", "postal_code", "city")  # fmt: skip
 
-    def __init__(self, seed: int, nights: int, stories: int) -> None:
+    def __init__(self, seed: int, nights: int, stories: int | None, kind: int) -> None:
+        self.name = f"Retailer({seed}, {nights}, {stories}, {kind})"
         draw = self.draw = random.Random(seed)
-        self.policy = self.kept_policy = draw.choices(policies(), (7, 3, 1))[0]
+        self.salt = seed
+        self.policy = self.kept_policy = policies()[(0, 1, 0, 1, 2)[kind % 5]]
         self.model = self.kept_model = read_model()
-        names = draw.sample(sorted(STORIES), min(stories, len(STORIES)))
+        names = draw.sample(sorted(STORIES), stories or draw.randrange(6, len(STORIES) + 1))
         self.states = {name: draw.randrange(STORIES[name][0]) for name in names}
         self.copied: dict[Key, Row] = {}
         self.hidden: set[Key] = set()
@@ -785,23 +807,25 @@ class Retailer:
         self.told: list[str] = []
         self.nights: list[Night] = []
         released: list[int] = []
-        records = self._records()
-        named = sum(feed != "pos_tickets" for feed, _ in records)
-        self.small_file = draw.choice((0, round(0.8 * named), round(0.85 * named), round(0.9 * named), 10_000))
-        """Profiles in a file that is small: never, always, or now and then."""
         for _ in range(6):
-            self._decide(records)
+            self._decide(self._records())
+        moods = ["nothing", "model", "policy", "little", *["much"] * (nights - 5)]
+        draw.shuffle(moods)
+        attempts = draw.sample(range(nights), 2)
         for number in range(nights):
             if number:
-                self._change()
+                self._change(moods[number - 1])
             rows = self._rows()
             dying = None
-            if draw.random() < 0.25:
+            if number in attempts:
                 states = dict(self.states)
                 if draw.random() < 0.5:  # died, and what was delivered meanwhile says something else
                     self._tell_on(3)
                 dying, self.states = self._rows(), states
                 self.told.append("a first attempt died, with the states above; then it was as before")
+            rules = self.policy, self.model
+            if draw.random() < 0.4:
+                rules = draw.choice(OTHER_POLICIES)(self.kept_policy), draw.choice(OTHER_MODELS)(self.kept_model)
             previous: int | None = released[-1] if released else None
             chance = draw.random()
             if previous is not None and chance < 0.1:
@@ -819,18 +843,22 @@ class Retailer:
                 is_new_process=dying is not None or draw.random() < 0.5,
                 dying=dying,
                 dies_at=draw.randrange(1, self.STEPS),
+                dying_rules=rules,
                 told=self.told,
             )
             self.nights.append(night)
             if draw.random() < 0.8:
                 released.append(number)
             self.told = []
+        sizes = sorted(_contents(night.rows) for night in self.nights)
+        self.small_file = (sizes[nights // 2], 0, sizes[nights // 2] - 1, sizes[nights // 3], 10_000)[kind % 5]
+        """Profiles in a file that is small: never, always, or now and then."""
 
     def _records(self) -> dict[Key, Row]:
         """Everything that the stories tell in their states, before anything else happens to it."""
         rows: dict[Key, Row] = {}
         for name, state in self.states.items():
-            teller = Teller("".join(part[0] for part in name.split("_")))  # short keys: the initials of the story
+            teller = Teller("".join(part[0] for part in name.split("_")), self.salt)  # short keys
             STORIES[name][1](teller, state)
             rows |= teller.rows
         return rows
@@ -853,17 +881,18 @@ class Retailer:
             draw.shuffle(records)
         return rows
 
-    def _change(self) -> None:
+    def _change(self, mood: str) -> None:
         draw = self.draw
-        chance = draw.random()
-        changes = 0 if chance < 0.08 else draw.randrange(1, 6) if chance < 0.3 else draw.randrange(12, 28)
-        if draw.random() < 0.6:
+        changes = {"nothing": 0, "little": draw.randrange(1, 6)}.get(mood, draw.randrange(10, 28))
+        if draw.random() < 0.5:
             self.as_of += timedelta(days=draw.choice((1, 1, 2, 3, 5, 30, -1)))
             self.told.append(f"as of {self.as_of}")
-        self.empty = {draw.choice((*KEYS, *KEYS, "identity_decisions"))} if draw.random() < 0.08 else set()
+        if mood in ("model", "policy"):
+            self._change_rules(is_model=mood == "model")
+        if mood != "nothing":
+            self.empty = {draw.choice((*KEYS, "identity_decisions"))} if draw.random() < 0.15 else set()
         if self.empty:
             self.told.append(f"empty: {self.empty}")
-        self._change_rules()
         self._tell_on(changes)
         records = self._records()
         keys = sorted(key for key in records if key[0] in KEYS)
@@ -889,16 +918,17 @@ class Retailer:
                 case 7 if self.decisions:
                     self._take_back()
 
-    def _change_rules(self) -> None:
-        draw = self.draw
-        if draw.random() < 0.2:
-            change = draw.choice((None, *OTHER_POLICIES))
-            self.policy = change(self.kept_policy) if change else self.kept_policy
-            self.told.append(f"policy: {inspect.getsource(change).strip() if change else 'as before'}")
-        if draw.random() < 0.12:
-            other = draw.choice((None, *OTHER_MODELS))
-            self.model = other(self.kept_model) if other else self.kept_model
+    def _change_rules(self, is_model: bool) -> None:
+        if is_model:
+            self.model = self.draw.choice(OTHER_MODELS)(self.kept_model)
             self.told.append(f"model {self.model.version}")
+        elif self.policy is not self.kept_policy and self.draw.random() < 0.5:
+            self.policy = self.kept_policy
+            self.told.append("policy: as before")
+        else:
+            change = self.draw.choice(OTHER_POLICIES)
+            self.policy = change(self.kept_policy)
+            self.told.append(f"policy: {inspect.getsource(change).strip()}")
 
     def _tell_on(self, changes: int) -> None:
         for name in self.draw.sample(sorted(self.states), min(changes, len(self.states))):
@@ -940,6 +970,19 @@ class Retailer:
         else:
             given = self.decisions[number]
             self.decisions[number] = given | {"revoked_at": max(given["decided_at"], datetime(2020, 6, 30, 23))}
+
+
+def _contents(rows: Rows) -> int:
+    """About as many profiles as the stage will find."""
+    says = SAYS["loyalty_members"]
+    return len(
+        {
+            tuple(row.get(name) for name in says)
+            for feed in ("shop_customers", "loyalty_members", "shop_orders")
+            for row in rows[feed]
+            if feed != "shop_orders" or row["first_name"] or row["last_name"]
+        }
+    )
 
 
 def replace_staging(connection: duckdb.DuckDBPyConnection, rows: Rows) -> None:
@@ -999,11 +1042,13 @@ class Died(Exception):
 
 
 def differences(night: str, found: Tables, expected: Tables) -> str:
-    """The first rows that differ, table by table; empty where nothing does."""
+    """The first rows that differ, table by table, causes before what follows from them; empty where nothing differs."""
     said = []
+    first = ("contacts", "records", "demoted_identifiers", "cut_blocks", "edges", "account_links")
+    order = {name: number for number, name in enumerate(first)}
     if found.keys() != expected.keys():
         said.append(f"tables that one of the two alone has: {sorted(found.keys() ^ expected.keys())}")
-    for name in sorted(found.keys() & expected.keys()):
+    for name in sorted(found.keys() & expected.keys(), key=lambda name: (order.get(name, len(order)), name)):
         (columns, rows), (expected_columns, expected_rows) = found[name], expected[name]
         if columns != expected_columns:
             said.append(f"identity.{name} has the columns {columns}, not {expected_columns}")
@@ -1057,16 +1102,14 @@ class Situations(Counter[str]):
             self[f"demoted: {row['type']} {row['reason']}"] += 1
         for row in _rows_of(tables, "cut_blocks"):
             self[f"block: {row['outcome']}"] += 1
-            if row["rule"] in ("birth_date", "street") and 12 < row["profile_count"] <= night.policy.max_block_profiles:
+            if row["rule"] in ("birth_date", "street") and night.policy.max_block_profiles > 12 < row["profile_count"]:
                 self["block: more than a dozen"] += 1
         graph = networkx.Graph()
         for row in _rows_of(tables, "edges"):
             self[f"edge: {row['decision']} {row['reason'] or row['rule']}"] += 1
             joins = ("declared_different", "conflict_inside", "could_be_two_people", "weak_bridge")
             if row["decision"] == "accepted" or (row["reason"] in joins and row["weight"] is not None):
-                graph.add_edge(
-                    (row["left_feed"], row["left_record_id"]), (row["right_feed"], row["right_record_id"])
-                )
+                graph.add_edge((row["left_feed"], row["left_record_id"]), (row["right_feed"], row["right_record_id"]))
         limit = night.policy.max_component_profiles
         self["component: over the limit"] += sum(len(part) > limit for part in networkx.connected_components(graph))
         for row in _rows_of(tables, "households"):
@@ -1089,8 +1132,8 @@ class Situations(Counter[str]):
                     self["ticket: by a phone given anew"] += value in given_anew
         if before is not None:
             self._count_turns(retailer, number, tables, before, contact_of, links)
-            was, is_ = (each.profiles <= retailer.small_file for each in (last_summary, summary))
-            self["file: turns small" if is_ else "file: turns large"] += was != is_
+            was, is_now = (each.profiles <= retailer.small_file for each in (last_summary, summary))
+            self["file: turns small" if is_now else "file: turns large"] += was != is_now
 
     def _count_night(self, retailer: Retailer, number: int) -> None:
         night = retailer.nights[number]
@@ -1153,9 +1196,7 @@ class Situations(Counter[str]):
             if old is None:
                 continue
             if old["birth_key"] != contact["birth_key"]:
-                why = "by its age" if night.as_of != last.as_of and not contact["birth_date"] else "by the others"
-                if night.as_of != last.as_of:
-                    why = "on another day"
+                why = "by the others" if 1930 < contact["birth_date"].year < 2005 else "on another day"
                 self[f"untouched birth date {'believed' if contact['birth_key'] else 'doubted'} {why}"] += 1
             if (old["feed"], old["record_id"]) != (contact["feed"], contact["record_id"]):
                 self["untouched contact: said best by another record"] += 1
@@ -1242,7 +1283,8 @@ def check(
         }
         if night.dying is not None:
             replace_staging(long_lived, night.dying)
-            _die(long_lived, night.dies_at, said | memory)
+            policy, model = night.dying_rules
+            _die(long_lived, night.dies_at, said | memory | {"policy": policy, "model": model})
         if night.is_new_process:
             long_lived.close()
             long_lived = database.cursor()
@@ -1253,7 +1295,7 @@ def check(
         replace_staging(fresh, night.rows)
         expected_summary = resolve(fresh, **said)
         expected = tables_of(fresh)
-        told = "\n".join([f"night {number}: {night.as_of}, previous {night.previous}", *night.told])
+        told = "\n".join([f"night {number} of {retailer.name}", *night.told])
         difference = differences(told, tables_of(long_lived), expected)
         assert not difference, difference
         # How many pairs were scored is what is saved.
@@ -1261,7 +1303,7 @@ def check(
         if situations is not None:
             situations.count(retailer, number, expected, before, (expected_summary, last_summary))
         before, last_summary = expected, expected_summary
-        release(fresh, folder / f"{number}.duckdb", f"night {number}", night.has_transactions)
+        release(fresh, folder / f"{number}.duckdb", said["run_id"], night.has_transactions)
         fresh.close()
 
 
@@ -1278,35 +1320,84 @@ def _die(connection: duckdb.DuckDBPyConnection, at: int, said: dict[str, Any]) -
 
 
 def nights_are_full_builds(
-    examples: int, nights: int, stories: int, staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    examples: int,
+    nights: int,
+    stories: int | None,
+    staging_database: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Situations:
     situations = Situations()
-    numbers = iter(range(1_000_000))
+    numbers = count()
 
     @settings(QUICK, max_examples=examples)
     @given(seed=st.integers(0, 2**32))
     def holds(seed: int) -> None:
-        retailer = Retailer(seed, nights, stories)
+        number = next(numbers)
+        retailer = Retailer(seed, nights, stories, number)
         monkeypatch.setattr(blocking, "SMALL_FILE_PROFILES", retailer.small_file)
-        # Few records, so that most nights bring many: every one of them is told as a night.
-        monkeypatch.setattr(stage_night, "LARGE_NIGHT", 1e9)
-        check(retailer, staging_database, tmp_path / str(next(numbers)), situations)
+        # Few records, of which most nights bring many: none is worked out as a whole for that.
+        monkeypatch.setattr(part_of_all, "LARGE_NIGHT", 1e9)
+        check(retailer, staging_database, tmp_path / str(number), situations)
 
     holds()
     return situations
 
 
+# What arises at least so often in the nights of the test below; most of it several times as often.
+ARISES = {
+    **dict.fromkeys(("demoted: card over_used", "demoted: email over_used", "demoted: phone over_used"), 1),
+    **dict.fromkeys(("demoted: card too_many_people", "demoted: phone too_many_people", "demoted: email blocked"), 1),
+    **dict.fromkeys(("demoted: email too_many_people", "block: cut"), 3),
+    **dict.fromkeys(("block: not_compared", "component: over the limit"), 1),
+    **dict.fromkeys(("block turns cut", "block is no longer cut", "block: more than a dozen"), 1),
+    **dict.fromkeys(("file: turns small", "file: turns large", "night: nothing changed", "night: a feed is empty"), 1),
+    **dict.fromkeys(("night: another policy", "night: none released before", "night: an attempt died before"), 1),
+    **dict.fromkeys(("night: a new process", "night: another day"), 1),
+    **dict.fromkeys(("night: the last was not released", "night: another model"), 1),
+    **dict.fromkeys(("record: new", "record: vanished"), 100),
+    **dict.fromkeys(("record: changed", "contested components"), 20),
+    **{f"edge: accepted {rule}": 3 for rule in ("card", "decision", "email", "phone", "similarity")},
+    **{f"edge: refused {reason}": 6 for reason in ("birth_date", "given_name", "could_be_two_people")},
+    **{f"edge: refused {reason}": 2 for reason in ("conflict_inside", "declared_different", "household_only")},
+    **{"edge: refused weak_bridge": 1, "edge: accepted customer_id": 1, "edge: undecided too_little_evidence": 16},
+    **{f"event: {event}": 6 for event in ("created", "merged", "split", "retired")},
+    **{f"household: {reason}": 1 for reason in ("address_and_name", "shared_email", "shared_landline", "shared_phone")},
+    **{f"shared: {reason}": 1 for reason in ("given_anew", "household", "over_used", "payment_card", "several_people")},
+    **{f"shared: {reason}": 1 for reason in ("blocked", "landline", "too_many_people")},
+    **{f"link: pos_tickets by {rule}": 2 for rule in ("card", "email", "phone", "payment_token", "decision")},
+    **{
+        f"link: shop_orders by {rule}": 8
+        for rule in ("customer_id", "email", "phone", "similarity", "name_and_address", "decision")
+    },
+    **{"order: a present": 3, "order: of an unknown customer": 6, "redirects": 16},
+    **{"ticket: by a phone given anew": 1, "ticket: founds an account": 100},
+    # Nothing of these was touched, and yet they mean something else.
+    **{"household: under another name": 1, "untouched contact: said best by another record": 1},
+    **{f"identifier {turn}: {reason}": 1 for turn in ("demoted", "believed again")
+       for reason in ("over_used", "too_many_people", "blocked")},
+    **{f"untouched birth date {turn} on another day": 1 for turn in ("believed", "doubted")},
+    **{f"untouched pair {turn}: accepted": 1 for turn in ("comes", "goes")},
+    **{"untouched pair turns: could_be_two_people": 1, "untouched pair turns: too_little_evidence": 1},
+    **{f"untouched pos_tickets: None -> {rule}": 1 for rule in ("card", "email", "payment_token", "phone")},
+    **{f"untouched pos_tickets: {rule} -> None": 1 for rule in ("email", "payment_token", "phone")},
+    **{"untouched shop_orders: email -> None": 1, "untouched shop_orders: None -> email": 1},
+    **{f"untouched {feed}: with other untouched records": 3 for feed in KEYS},
+}  # fmt: skip
+
+
 def test_a_night_on_what_is_remembered_is_the_full_build(
     staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    situations = nights_are_full_builds(4, 7, len(STORIES), staging_database, tmp_path, monkeypatch)
-    if __import__("os").environ.get("SHOW"): print(dict(situations))
+    situations = nights_are_full_builds(3, 8, len(STORIES), staging_database, tmp_path, monkeypatch)
+    missing = {name: (situations[name], least) for name, least in ARISES.items() if situations[name] < least}
+    assert not missing, f"the law has gone blind for {missing}"
 
 
 @pytest.mark.long
 def test_many_nights_of_many_retailers_are_full_builds(
     staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    situations = nights_are_full_builds(200, 6, 24, staging_database, tmp_path, monkeypatch)
-    for name, count in sorted(situations.items()):
-        print(f"{count:>8} {name}")
+    situations = nights_are_full_builds(200, 6, None, staging_database, tmp_path, monkeypatch)
+    for name, number in sorted(situations.items()):
+        print(f"{number:>8} {name}")

@@ -155,7 +155,7 @@ WARNINGS: dict[str, tuple[str, set[str]]] = {
         set(),
     ),
     "redirects_lead_to_living_accounts": (
-        "insert into identity.account_redirects by name select 'X' as old_account_id, 'Y' as account_id",
+        "insert into remembered.account_redirects by name select 'X' as old_account_id, 'Y' as account_id",
         set(),
     ),
     "ids_hardly_change": (
@@ -170,12 +170,15 @@ WARNINGS: dict[str, tuple[str, set[str]]] = {
     "few_pairs_are_refused": ("update remembered.edges set decision = 'refused'", set()),
     "records_are_compared": (
         """
-        insert into identity.cut_blocks
-        select 'names', 'X', count(*) // 10, 'not_compared' from identity.contacts
+        insert into remembered.cut_blocks
+        select 'names', 'X', count(*) // 10, 'not_compared', 0 from identity.contacts
         """,
         set(),
     ),
-    "few_accounts_hang_by_one_weak_pair": ("update remembered.edges set weight = 9.5 where decision = 'accepted'", set()),
+    "few_accounts_hang_by_one_weak_pair": (
+        "update remembered.edges set weight = 9.5 where decision = 'accepted'",
+        set(),
+    ),
     "as_many_purchases_are_identified_as_before": (_TICKETS_LOSE_THEIR_ACCOUNT, set()),
     "new_purchases_are_identified_as_usual": (
         """

@@ -34,7 +34,16 @@ from dagster_project.domain.identity.identifiers import (
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
 from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records, name_contacts
-from dagster_project.domain.identity.remembered import close_memory, count_rows, distrust, forget, hash_of, keep, open_memory, work_on_all
+from dagster_project.domain.identity.remembered import (
+    close_memory,
+    count_rows,
+    distrust,
+    forget,
+    hash_of,
+    keep,
+    open_memory,
+    work_on_all,
+)
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import (
@@ -45,6 +54,26 @@ from dagster_project.domain.identity.stable_ids import (
     write_history,
 )
 from dagster_project.domain.identity.verdicts import judge, judge_components
+
+_SHOWN = {
+    "records": "select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records",
+    "contacts": "select * exclude (name_mark) from remembered.contacts",
+    "cut_blocks": "select * exclude (within) from remembered.cut_blocks",
+    "edges": "select * exclude (l, r) from remembered.edges",
+    "account_links": """
+        select feed, record_id, account_id, rule, confidence, is_person_record from remembered.account_links
+    """,
+    "account_link_history": "from remembered.account_link_history",
+    "account_events": "from remembered.account_events",
+    "account_redirects": "from remembered.account_redirects",
+    "anchors": "select account_id, anchor_feed, anchor_record_id, anchor_key from remembered.anchors",
+    "households": """
+        select household_id, account_id, reason from remembered.households join remembered.anchors using (component)
+    """,
+    "shared_identifiers": 'select * exclude ("value") from remembered.shared_identifiers',
+}
+"""What is shown of what is remembered, as views of the schema ``identity``: a table that is changed in place is not
+written twice."""
 
 __all__ = ["IdentitySummary", "Model", "Policy", "read_model", "read_policy", "resolve"]
 
@@ -118,6 +147,8 @@ def resolve(
         read_decisions(connection, as_of)
         build_people(connection, as_of=as_of, policy=policy, announce=tell)
         scored = _resolve_all(connection, as_of, run_id, previous, policy, model, tell)
+    for name, query in _SHOWN.items():
+        connection.execute(f"create or replace view identity.{name} as {query}")
     summary = _summarise(connection, scored)
     tell("done")
     _drop_working_tables(connection)

@@ -11,7 +11,6 @@ from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import FIRST
 from dagster_project.domain.sql_literal import literal
 
-
 ATTRIBUTED_FROM = {
     "contacts": ("contact_id", "feed", "customer_id", "card_id", "email_key", "phone"),
     "speakers": ("contact_id", "first_at", "last_at"),

@@ -186,7 +186,6 @@ def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
     rules = rules_for(count_rows(connection, "identity_profiles"))
     write_keys(connection, rules)
     cut_blocks(connection, rules, policy, "identity_block_keys")
-    connection.execute("create or replace view identity.cut_blocks as select * exclude (within) from remembered.cut_blocks")
     connection.execute(
         """
         create or replace temp table identity_pairs as

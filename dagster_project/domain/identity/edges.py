@@ -68,4 +68,3 @@ def write_edges(connection: DuckDBPyConnection, write: Write = keep, of: str = "
         from turned
         """,
     )
-    connection.execute("create or replace view identity.edges as select * exclude (l, r) from remembered.edges")

@@ -77,9 +77,3 @@ def name_households(connection: DuckDBPyConnection, write: Write = keep) -> None
         from members
         """,
     )
-    connection.execute(
-        """
-        create or replace view identity.households as
-        select household_id, account_id, reason from remembered.households join remembered.anchors using (component)
-        """
-    )

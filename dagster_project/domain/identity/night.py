@@ -42,7 +42,6 @@ from dagster_project.domain.identity.remembered import count_rows, part, replace
 from dagster_project.domain.identity.scores import look_up, make_scores
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import (
-    is_named_after,
     name_accounts,
     name_all_again,
     read_last_accounts,
@@ -148,7 +147,8 @@ def renew_people(connection: DuckDBPyConnection, *, as_of: date, policy: Policy,
 
 def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
     """Leaves ``identity_new_contacts``, ``identity_respoken``, ``identity_redated`` (contact_id each) and the rows
-    ``identity_gone_contacts``."""
+    ``identity_gone_contacts``.
+    """
     _set(
         connection,
         "touched",
@@ -237,7 +237,8 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
 
 def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Leaves ``identity_demotions`` (type, value: demoted now and not before, or the reverse), ``identity_old_demoted``
-    and ``identity_worn_changes``."""
+    and ``identity_worn_changes``.
+    """
     carried = " union ".join(
         f"select '{type_}' as type, {column} as value from contacts where {column} is not null"
         for type_, column in VALUES.items()
@@ -274,9 +275,7 @@ def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
     _set(connection, "old_worn", "from remembered.worn_tokens")
     count_uses(connection, policy, part, "identity_used")
     replace_part(connection, "uses", "(type, value) in (from identity_used)")
-    replace_part(
-        connection, "worn_tokens", "value in (select value from identity_used where type = 'payment_token')"
-    )
+    replace_part(connection, "worn_tokens", "value in (select value from identity_used where type = 'payment_token')")
     part(connection, "worn_tokens", "from remembered.worn_tokens")
     _set(
         connection,
@@ -368,9 +367,7 @@ def renew_clusters(connection: DuckDBPyConnection, *, policy: Policy, model: Mod
         "relabelled_profiles",
         "select profile_id from identity_labels anti join remembered.labels using (profile_id, component)",
     )
-    replace_part(
-        connection, "labels", f"{_among('profile_id', 'nodes')} or {_among('profile_id', 'gone_profiles')}"
-    )
+    replace_part(connection, "labels", f"{_among('profile_id', 'nodes')} or {_among('profile_id', 'gone_profiles')}")
     tell("edges")
     _set(
         connection,

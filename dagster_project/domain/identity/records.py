@@ -168,7 +168,7 @@ def find_gone(connection: DuckDBPyConnection) -> None:
     )
 
 
-RECORDS = f"""
+RECORDS = """
     select feed, feed_rank, record_id, contact_id,
         coalesce(contact_id, -1 - cast(key_mark >> 1 as bigint)) as node,
         seen_at, customer_id, card_id, payment_token, key_mark, mark
@@ -189,12 +189,6 @@ def build_records(connection: DuckDBPyConnection) -> None:
     read_blocks(connection)
     keep(connection, "records", RECORDS)
     keep(connection, "speakers", SPEAKERS.format(records="identity_records"))
-    connection.execute(
-        """
-        create or replace view identity.records as
-        select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records
-        """
-    )
 
 
 def build_contacts(
@@ -295,7 +289,6 @@ def build_contacts(
         left join identity_trusted_dates as trusted_dates on trusted_dates.birth_date = written.birth_date
         """,
     )
-    connection.execute("create or replace view identity.contacts as select * exclude (name_mark) from remembered.contacts")
     # The widest tables of the stage: nobody asks for them again, and the memory is wanted.
     for table in ("blocks", "written", "given_names", "family_names", "emails", "addresses", "towns"):
         connection.execute(f"drop table identity_{table}")

@@ -83,7 +83,11 @@ def open_memory(connection: DuckDBPyConnection, *, tables: str, scores: str) -> 
     distrust(connection)
     if before is None:
         return set()
-    return {name for name, is_same in zip(("tables", "scores"), (before[0] == tables, before[1] == scores), strict=True) if is_same}
+    return {
+        name
+        for name, is_same in zip(("tables", "scores"), (before[0] == tables, before[1] == scores), strict=True)
+        if is_same
+    }
 
 
 def forget(connection: DuckDBPyConnection, *, but_scores: bool) -> None:

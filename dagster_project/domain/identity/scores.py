@@ -37,7 +37,8 @@ def score_stamp(model: Model) -> str:
 
 def start_scores(connection: DuckDBPyConnection) -> None:
     """Make the empty ``identity_scores``: one row per pair (l < r), weight, levels, and whether only its component, not
-    a block, has brought it together (``is_inside``)."""
+    a block, has brought it together (``is_inside``).
+    """
     connection.execute(
         f"""
         create schema if not exists remembered;
@@ -54,7 +55,12 @@ def make_scores(connection: DuckDBPyConnection) -> None:
 
 
 def look_up(
-    connection: DuckDBPyConnection, model: Model, pairs: str, into: str = "remembered.scores", *, is_inside: bool = False
+    connection: DuckDBPyConnection,
+    model: Model,
+    pairs: str,
+    into: str = "remembered.scores",
+    *,
+    is_inside: bool = False,
 ) -> int:
     """Add the scores of the pairs (l < r) of profiles in the table ``pairs``; returns how many had to be compared.
 

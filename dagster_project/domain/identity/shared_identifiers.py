@@ -86,8 +86,3 @@ def write_shared_identifiers(connection: DuckDBPyConnection, write: Write = keep
         where counted.account_count > 1 or demoted.value is not null
         """,
     )
-    connection.execute(
-        """
-        create or replace view identity.shared_identifiers as select * exclude ("value") from remembered.shared_identifiers
-        """
-    )

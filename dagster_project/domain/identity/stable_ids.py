@@ -74,7 +74,8 @@ def write_history(connection: DuckDBPyConnection) -> None:
 
 def is_named_after(connection: DuckDBPyConnection, previous: Path | None) -> bool:
     """Whether the names and the history that are remembered are those of the release ``previous``: it has the id of the
-    run that gave them (``redirect``), and as many rows of each."""
+    run that gave them (``redirect``), and as many rows of each.
+    """
     if previous is None:
         return False
     counts = [
@@ -201,7 +202,7 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, w
 
 
 def redirect(connection: DuckDBPyConnection, run_id: str) -> None:
-    """Add tonight's merges to ``remembered.account_redirects``, and show all tables of ids in the schema ``identity``."""
+    """Add tonight's merges to ``remembered.account_redirects``; the names that are remembered now are the run's."""
     connection.execute("create or replace table remembered.named_by as select ? as run_id", [run_id])
     connection.execute(
         """
@@ -219,14 +220,7 @@ def redirect(connection: DuckDBPyConnection, run_id: str) -> None:
             select * from merges
         )
         -- A redirect to an account that is retired leads nowhere; the events keep the history.
-        select resolved.* from resolved semi join remembered.anchors using (account_id);
-        create or replace view identity.account_links as
-        select feed, record_id, account_id, rule, confidence, is_person_record from remembered.account_links;
-        create or replace view identity.anchors as
-        select account_id, anchor_feed, anchor_record_id, anchor_key from remembered.anchors;
-        create or replace view identity.account_events as from remembered.account_events;
-        create or replace view identity.account_redirects as from remembered.account_redirects;
-        create or replace view identity.account_link_history as from remembered.account_link_history
+        select resolved.* from resolved semi join remembered.anchors using (account_id)
         """
     )
 

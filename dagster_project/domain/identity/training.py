@@ -547,7 +547,7 @@ def prepare(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None
 ACCOUNTS_OF_PROFILES = """
     select profile_id, any_value(account_id) as label
     from (select contact_id, profile_id from identity_named)
-    join identity.records using (contact_id)
+    join remembered.records using (contact_id)
     join identity.account_links using (feed, record_id)
     where feed in ('shop_customers', 'loyalty_members')
     group by profile_id

@@ -30,8 +30,8 @@ class Warehouse:
         return self._settings.warehouse
 
     def start_afresh(self, *, forgets: bool = False) -> None:
-        """Drop every table, for a build makes all of them; but what the identity stage remembers stays, unless the build
-        ``forgets``. A damaged file goes as a whole; who has the old one open keeps reading it.
+        """Drop every table, for a build makes all of them; but what the identity stage remembers stays, unless the
+        build ``forgets``. A damaged file goes as a whole; who has the old one open keeps reading it.
         """
         files = (self.path, self.path.with_name(self.path.name + ".wal"))
         for path in files:

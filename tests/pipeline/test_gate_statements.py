@@ -77,7 +77,8 @@ CORRUPTIONS = {
         )
         """,
     "account.nobody_is_lost": """
-        insert into remembered.account_links by name select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id
+        insert into remembered.account_links by name
+        select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id
         """,
     "segment.each_account_has_one_segment_per_scheme": """
         insert into segment.account_segments

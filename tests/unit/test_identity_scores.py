@@ -138,8 +138,10 @@ def test_a_rare_name_that_agrees_weighs_more_than_a_common_one(night):
 
 @pytest.fixture(scope="module")
 def night(staging_database):
-    """Resolve web accounts, on a database of its own or on that of a night before; the answer is the connection and what
-    was counted."""
+    """Resolve web accounts, on a database of its own or on that of a night before.
+
+    The answer is the connection and what was counted.
+    """
 
     def run(customers, connection=None, **said):
         rows = [{"customer_id": f"C{n}", "created_at": "2019-01-01", **row} for n, row in enumerate(customers)]
@@ -216,7 +218,7 @@ def test_another_threshold_asks_the_same_scores_and_other_weights_ask_new_ones(n
 
 
 def test_another_policy_is_applied_to_what_is_remembered(night):
-    """Nobody may share an e-mail: the two that did are compared without it, on the night on which the policy changes."""
+    """An e-mail may join nobody any more: the two that shared it are judged without it on the same night."""
     home, policy = night(PEOPLE)[0], read_policy()
     email = replace(policy.identifiers["email"], blocked_values=("ana.roux@mail.example",))
     blocking = replace(policy, identifiers={**policy.identifiers, "email": email})

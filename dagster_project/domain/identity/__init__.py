@@ -56,7 +56,9 @@ from dagster_project.domain.identity.stable_ids import (
 from dagster_project.domain.identity.verdicts import judge, judge_components
 
 _SHOWN = {
-    "records": "select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records",
+    "records": """
+        select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records
+    """,
     "contacts": "select * exclude (name_mark) from remembered.contacts",
     "cut_blocks": "select * exclude (within) from remembered.cut_blocks",
     "edges": "select * exclude (l, r) from remembered.edges",

@@ -463,8 +463,8 @@ def _add_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
             keyed.confidence, keyed.is_founder or not founded.has_founder as is_person_record
         from identity_keyed as keyed join founded using (component)
         union all
-        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, bare.node, usable_tokens.component, 'payment_token',
-            {policy.token_confidence}, false
+        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, bare.node, usable_tokens.component,
+            'payment_token', {policy.token_confidence}, false
         from bare
         join usable_tokens on usable_tokens.payment_token = bare.payment_token
             and bare.seen_at between usable_tokens.from_at and usable_tokens.until_at

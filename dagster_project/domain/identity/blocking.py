@@ -101,8 +101,8 @@ def cut_blocks(
 ) -> None:
     """Write ``identity_members`` (profile_id, block), the blocks to compare, and ``identity.cut_blocks``.
 
-    ``keys`` is a table like ``identity_block_keys`` in which every block is whole. Also ``identity_sizes`` (block, rule,
-    profile_count, is_large) and ``identity_pieces`` (block, within, rule, profile_count) of what is cut.
+    ``keys`` is a table like ``identity_block_keys`` in which every block is whole. Also ``identity_sizes`` (block,
+    rule, profile_count, is_large) and ``identity_pieces`` (block, within, rule, profile_count) of what is cut.
     """
     limit = policy.max_block_profiles
     limits = block_limits(rules, policy)

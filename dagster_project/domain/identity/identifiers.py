@@ -166,7 +166,8 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
         connection,
         "uses",
         " union all ".join(selects)
-        or f"select ''::varchar as type, ''::varchar as value, 0::bigint as uses, {nothing}, 0::bigint as busy_days limit 0",
+        or "select ''::varchar as type, ''::varchar as value, 0::bigint as uses, "
+        f"{nothing}, 0::bigint as busy_days limit 0",
     )
     write(
         connection,

@@ -6,8 +6,8 @@ of the full build, on a part.
 A part is closed: nothing in it depends on what is outside. Up to the edges the part is made of profiles: those whose
 content is new, who shares a block that crosses its limit, and the components that they join or leave. From there on it
 is made of whole islands: records that share a value of any kind, directly or by way of others, so that no value is
-looked at by halves (``_TIES``). What tells of all records at once is counted over all: birth dates, how often values are
-used, the sizes of blocks. Who is unsure whether something is touched takes it to be touched: that costs time only.
+looked at by halves (``TIES``). What tells of all records at once is counted over all: birth dates, how often values are
+used, the sizes of blocks. Where it is unsure whether something is touched, it is: that costs time only.
 
 Cost: reading every staged record once and comparing its hash; then what the night touches, and scans of a few columns.
 """
@@ -415,7 +415,8 @@ def _renew_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
         f"""
         with fresh as (
             select {finer} as piece, count(*) as members
-            from (from identity_block_keys semi join {cut} as cut using (block)) join identity_profiles using (profile_id)
+            from (from identity_block_keys semi join {cut} as cut using (block))
+            join identity_profiles using (profile_id)
             group by piece
         ),
         gone as (
@@ -582,7 +583,7 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         with changed as (
             (from identity_decisions_in_force except from remembered.decisions)
             union (from remembered.decisions except from identity_decisions_in_force)
-            -- Who is decided about together with a record that is gone, or says something else, is no longer tied to it.
+            -- Who is decided about together with a record that is gone or says something else is tied to it no more.
             union (
                 select decisions.* from identity_decisions_in_force as decisions
                 join (

@@ -343,8 +343,8 @@ def build_profiles(connection: DuckDBPyConnection, write: Write = keep) -> None:
             select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)})))
             from identity_named group by profile_id
         )
-        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id, {", ".join(PROFILE)}, {_SAID},
-            coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
+        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id,
+            {", ".join(PROFILE)}, {_SAID}, coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
         from identity_named join speakers using (profile_id, feed_rank, record_id)
         """,
     )

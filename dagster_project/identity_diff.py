@@ -189,7 +189,7 @@ def home_aside(settings: Settings) -> Iterator[Settings]:
 
 
 def copy_home(settings: Settings, aside: Settings) -> None:
-    """Copy the working database and the memory of scores, without the lock: who runs is refused, not kept waiting."""
+    """Copy the working database, without the lock: who runs is refused, not kept waiting."""
     busy = HomeIsBusy(
         f"A run is writing in {settings.home}, so its working database cannot be copied: "
         "wait for its end («cocanal status»), then ask again."

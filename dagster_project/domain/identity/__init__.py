@@ -139,8 +139,10 @@ def resolve(
         try:
             if night.read_changes(connection):
                 scored = _resolve_changes(connection, as_of, run_id, previous, policy, model, tell)
-        except duckdb.IOException:
-            # Damaged in the middle, which no reading of the rest has shown. What is made instead reads none of it.
+        except duckdb.Error as error:
+            # A block with a wrong checksum is an error of no class of its own. What is made instead reads none of it.
+            if type(error) not in (duckdb.Error, duckdb.IOException):
+                raise
             trusted = set()
             tell("what was remembered cannot be read: everything is resolved anew")
     if scored is None:

@@ -93,7 +93,7 @@ def open_memory(connection: DuckDBPyConnection, *, tables: str, scores: str) -> 
 def forget(connection: DuckDBPyConnection, *, but_scores: bool) -> None:
     """Drop every table but the stamps. ``but_scores``: what scores say is ``identity_known_scores`` then."""
     if but_scores:
-        with contextlib.suppress(duckdb.IOException):
+        with contextlib.suppress(duckdb.Error):
             connection.execute("create or replace temp table identity_known_scores as from remembered.scores")
     for (name,) in connection.execute(
         """

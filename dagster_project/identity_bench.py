@@ -1,8 +1,8 @@
 """What a night costs the identity stage: ``make bench-identity`` prints the table.
 
 A retailer is generated, landed and staged once. Three processes then resolve its people: all but one record in a
-hundred, from nothing; the whole, in the night after, on what the first remembered; and the whole again, from nothing. The
-last two must give the same tables. Each is measured once, from staged tables to identity tables.
+hundred, from nothing; the whole, in the night after, on what the first remembered; and the whole again, from nothing.
+The last two must give the same tables. Each is measured once, from staged tables to identity tables.
 
 What belongs here: the cost of the stage. What does not: how right it is (``accuracy``), and the cost of a whole run
 (``bench``).

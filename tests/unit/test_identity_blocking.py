@@ -53,7 +53,7 @@ def pairs(connection):
 
 
 def cut(connection):
-    return set(connection.execute("select rule, profile_count, outcome from identity.cut_blocks").fetchall())
+    return set(connection.execute("select rule, profile_count, outcome from remembered.cut_blocks").fetchall())
 
 
 @pytest.mark.parametrize("column", ["email_key", "phone_key"])
@@ -154,8 +154,8 @@ def test_every_pair_of_a_rule_is_found_or_its_block_is_listed(blocked):
 
 def test_a_block_is_named_by_a_hash_alone(blocked):
     connection = blocked(100, email_key="'desk@shop.example'")
-    assert "shop" not in str(connection.execute("from identity.cut_blocks").fetchall())
-    assert one(connection, "select regexp_full_match(block_hash, '[0-9a-f]{16}') from identity.cut_blocks")
+    assert "shop" not in str(connection.execute("from remembered.cut_blocks").fetchall())
+    assert one(connection, "select regexp_full_match(block_hash, '[0-9a-f]{16}') from remembered.cut_blocks")
 
 
 def test_pairs_are_unordered_once_and_the_same_in_any_order_of_profiles(blocked):

@@ -135,16 +135,18 @@ def resolve(
     write_model(connection, model, policy.declared_weight)
     tell("reading the records")
     scored = None
-    if "tables" in trusted:
+    if "tables" not in trusted:
+        tell("nothing is remembered that fits: all is resolved anew")
+    else:
         try:
-            if night.read_changes(connection):
+            if night.read_changes(connection, tell):
                 scored = _resolve_changes(connection, as_of, run_id, previous, policy, model, tell)
         except duckdb.Error as error:
             # A block with a wrong checksum is an error of no class of its own. What is made instead reads none of it.
             if type(error) not in (duckdb.Error, duckdb.IOException):
                 raise
             trusted = set()
-            tell("what was remembered cannot be read: everything is resolved anew")
+            tell("what was remembered cannot be read: all is resolved anew")
     if scored is None:
         _drop_working_tables(connection)
         forget(connection, but_scores="scores" in trusted)

@@ -63,7 +63,7 @@ def _among(column: str, name: str) -> str:
     return f"{column} in (from identity_{name})"
 
 
-def read_changes(connection: DuckDBPyConnection) -> bool:
+def read_changes(connection: DuckDBPyConnection, tell: Tell) -> bool:
     """Write ``identity_new_records`` and ``identity_gone_records``; False where they are too many for a night."""
     read_blocks(connection, "remembered.records")
     _set(connection, "new_records", RECORDS)
@@ -75,7 +75,13 @@ def read_changes(connection: DuckDBPyConnection) -> bool:
     )
     if known - count_rows(connection, "identity_gone_records") + new != count_spoken(connection):
         find_gone(connection)
-    return new + count_rows(connection, "identity_gone_records") <= LARGE_NIGHT * known
+    gone = count_rows(connection, "identity_gone_records")
+    is_small = new + gone <= LARGE_NIGHT * known
+    tell(
+        f"of {known} records {gone} changed or are gone, {new} are new or changed: "
+        f"{'what they touch' if is_small else 'all'} is resolved"
+    )
+    return is_small
 
 
 def renew_people(connection: DuckDBPyConnection, *, as_of: date, policy: Policy, tell: Tell) -> None:
@@ -580,18 +586,20 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         connection,
         "steered_records",
         """
-        with changed as (
+        with moved as (
+            select feed, record_id from identity_new_records union all select feed, record_id from identity_gone_records
+        ),
+        changed as (
             (from identity_decisions_in_force except from remembered.decisions)
             union (from remembered.decisions except from identity_decisions_in_force)
             -- Who is decided about together with a record that is gone or says something else is tied to it no more.
             union (
-                select decisions.* from identity_decisions_in_force as decisions
-                join (
-                    select feed, record_id from identity_new_records
-                    union select feed, record_id from identity_gone_records
-                ) as records
-                on (records.feed = left_feed and records.record_id = left_id)
-                    or (records.feed = right_feed and records.record_id = right_id)
+                from identity_decisions_in_force
+                semi join moved on moved.feed = left_feed and moved.record_id = left_id
+            )
+            union (
+                from identity_decisions_in_force
+                semi join moved on moved.feed = right_feed and moved.record_id = right_id
             )
         )
         select left_feed as feed, left_id as record_id from changed union select right_feed, right_id from changed
@@ -664,19 +672,16 @@ def find_islands(connection: DuckDBPyConnection) -> None:
         )
 
 
-def _replace_links(connection: DuckDBPyConnection, in_island: str) -> None:
+def _replace_links(connection: DuckDBPyConnection) -> None:
     """Most links of an island are as they were: only the others are written."""
     connection.execute(
-        f"""
+        """
         create or replace temp table identity_link_marks as
-        select hash(links) as link_mark from identity_account_links as links;
-        create or replace temp table identity_old_link_marks as
-        select rowid as place, hash(links) as link_mark from remembered.account_links as links where {in_island};
+        select hash(links) as mark from identity_account_links as links;
         delete from remembered.account_links
-        where rowid in (select place from identity_old_link_marks anti join identity_link_marks using (link_mark));
+        where rowid in (select place from identity_old_links anti join identity_link_marks using (mark));
         insert into remembered.account_links by name
-        select * from identity_account_links as links
-        where hash(links) not in (select link_mark from identity_old_link_marks)
+        select * from identity_account_links as links where hash(links) not in (select mark from identity_old_links)
         """
     )
 
@@ -715,7 +720,14 @@ def renew_accounts(
     attribute(connection, policy)
     tell("ids")
     in_island = _among("node", "island")
-    _set(connection, "old_links", f"from remembered.account_links where {in_island}")
+    _set(
+        connection,
+        "old_links",
+        f"""
+        select rowid as place, hash(links) as mark, feed, record_id, account_id, is_person_record, component
+        from remembered.account_links as links where {in_island}
+        """,
+    )
     if is_named:
         connection.execute(
             """
@@ -726,7 +738,7 @@ def renew_accounts(
         )
         read_last_accounts(connection, previous)
         name_accounts(connection, as_of=as_of, run_id=run_id, write=part)
-        _replace_links(connection, in_island)
+        _replace_links(connection)
         replace_part(connection, "anchors", "account_id in (select account_id from identity_old_links)")
     else:
         _set(

@@ -49,7 +49,7 @@ from dagster_project.domain.identity.stable_ids import (
 )
 from dagster_project.domain.identity.verdicts import judge, judge_components
 
-LARGE_NIGHT = 0.2
+LARGE_NIGHT = 0.1
 """A night that brings or takes more than this share of the records is worked out as a whole: it costs less."""
 
 Tell = Callable[[str], None]

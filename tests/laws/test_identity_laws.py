@@ -276,7 +276,7 @@ def _nights(draw):
     return nights
 
 
-@law(5)
+@law(3)
 @given(nights=_nights())
 def test_nights_one_after_another_are_the_full_build_and_ids_stay(staging_database, tmp_path, nights):
     seen, alive, previous = set(), set(), None

@@ -145,7 +145,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
     private = [
         settings.raw,
         settings.warehouse,
-        settings.identity_memory.parent,
+        settings.identity_model.parent,
         settings.home / "explain",
         settings.dagster_home,
         *settings.releases.glob("2*Z/restricted.duckdb"),
@@ -435,13 +435,6 @@ def _identity(settings: Settings, is_busy: bool, is_full: bool) -> Iterator[Find
             f"{model} does not fit this version of Cocanal ({type(error).__name__} {error}): train one («cocanal "
             "identity train»), or move it away, and the shipped one counts.",
         )
-    memory = settings.identity_memory
-    if is_busy or not memory.is_file():
-        return
-    query = "select bit_xor(hash(scores)) from scores"
-    yield _database_damage("identity", memory, query, is_full) or Finding(
-        "ok", "identity", "The memory of scores can be opened."
-    )
 
 
 def _dagster(settings: Settings) -> Iterator[Finding]:

@@ -104,7 +104,6 @@ def dry_run(
                 previous=analysts,
                 policy=chosen_policy,
                 model=chosen_model,
-                memory=aside.identity_memory,
                 announce=identity_is_at,
             )
         broken: list[str] = []
@@ -190,7 +189,7 @@ def home_aside(settings: Settings) -> Iterator[Settings]:
 
 
 def copy_home(settings: Settings, aside: Settings) -> None:
-    """Copy the working database and the memory of scores, without the lock: who runs is refused, not kept waiting."""
+    """Copy the working database, without the lock: who runs is refused, not kept waiting."""
     busy = HomeIsBusy(
         f"A run is writing in {settings.home}, so its working database cannot be copied: "
         "wait for its end («cocanal status»), then ask again."
@@ -209,9 +208,6 @@ def copy_home(settings: Settings, aside: Settings) -> None:
         for path in (source, source.with_name(source.name + ".wal")):
             if path.exists():
                 _copy_file(path, aside.home / path.name)
-        if settings.identity_memory.exists():
-            aside.identity_memory.parent.mkdir(mode=0o700)
-            _copy_file(settings.identity_memory, aside.identity_memory)
     except FileNotFoundError:
         raise busy from None
     if is_locked(settings.lock) or _state(source) != before:

@@ -158,7 +158,7 @@ def adopt_model(settings: Settings, candidate: Path) -> Path | None:
 def refuse_shops(connection: duckdb.DuckDBPyConnection) -> None:
     """Raises TrainingError where there are purchases: a shop's people live together, which pairs do not tell."""
     ((purchases,),) = connection.execute(
-        "select count(*) from identity.records where feed in ('shop_orders', 'pos_tickets')"
+        "select count(*) from remembered.records where feed in ('shop_orders', 'pos_tickets')"
     ).fetchall()
     if purchases:
         raise TrainingError(

@@ -184,11 +184,6 @@ class Settings(BaseSettings):
         return self.home / "identity" / "model.json"
 
     @property
-    def identity_memory(self) -> Path:
-        """The scores of pairs that were compared before: a cache that may be deleted at any time."""
-        return self.home / "identity" / "scores.duckdb"
-
-    @property
     def dagster_home(self) -> Path:
         return self.home / "dagster"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.domain.identity.remembered import SCHEMA as REMEMBERED
 from dagster_project.domain.sql_literal import literal
 from dagster_project.run_lock import HomeIsUnusable, run_lock
 from dagster_project.settings import Settings
@@ -28,17 +29,37 @@ class Warehouse:
     def path(self) -> Path:
         return self._settings.warehouse
 
-    def start_afresh(self) -> None:
-        """Forget every table: a build makes all of them, and into a file that is rewritten night after night it would
-        make them ever larger. A damaged file goes the same way; who has the old one open keeps reading it.
+    def start_afresh(self, *, forgets: bool = False) -> None:
+        """Drop every table, for a build makes all of them; but what the identity stage remembers stays, unless the
+        build ``forgets``. A damaged file goes as a whole; who has the old one open keeps reading it.
         """
-        for path in (self.path, self.path.with_name(self.path.name + ".wal")):
+        files = (self.path, self.path.with_name(self.path.name + ".wal"))
+        for path in files:
             if path.is_dir() and not path.is_symlink():
                 raise HomeIsUnusable(f"{path} is a folder, but the working database belongs there: move it away.")
-            path.unlink(missing_ok=True)
+        if forgets or not self._is_cleared():
+            for path in files:
+                path.unlink(missing_ok=True)
         # What a killed run had spilled is nobody's.
         if self._settings.spill.is_dir():
             shutil.rmtree(self._settings.spill)
+
+    def _is_cleared(self) -> bool:
+        """Drop all but what is remembered; False where there is no database, or none that can be read."""
+        if not self.path.exists():
+            return False
+        try:
+            with self._opened() as connection:
+                for (schema,) in connection.execute(
+                    "select schema_name from duckdb_schemas() where not internal and database_name = current_database()"
+                ).fetchall():
+                    if schema not in ("main", REMEMBERED):
+                        connection.execute(f'drop schema "{schema}" cascade')
+                # The blocks that are free now are used again: without this the file would grow with every night.
+                connection.execute("checkpoint")
+        except duckdb.Error:
+            return False
+        return True
 
     @contextmanager
     def session(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -31,7 +31,6 @@ def identity_assets(settings: Settings, warehouse: Warehouse, manifest: Manifest
                 run_id=build_id,
                 previous=previous,
                 model=model,
-                memory=settings.identity_memory,
                 announce=lambda step: context.log.info(f"identity: {step}"),
             )
             counts = {

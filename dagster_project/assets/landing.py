@@ -104,13 +104,6 @@ def _open_build(
     return build_id
 
 
-def _forget_caches(settings: Settings) -> None:
-    """Throw away what only saves time, should it be what is wrong."""
-    shutil.rmtree(settings.dbt_target, ignore_errors=True)
-    for path in (settings.identity_memory, settings.identity_memory.with_name(f"{settings.identity_memory.name}.wal")):
-        path.unlink(missing_ok=True)
-
-
 def _ever_released_files(settings: Settings) -> set[tuple[str, str]]:
     """Every file that a release was ever made from: also by one that was rolled back, pruned or lost."""
     add_to_released(
@@ -156,7 +149,8 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
         if problem := release.find_pointer_damage(settings.home, known_id):
             raise release.ReleaseError(problem)
         if config.rebuild:
-            _forget_caches(settings)
+            # What only saves time is thrown away, should it be what is wrong; the memory of identity goes below.
+            shutil.rmtree(settings.dbt_target, ignore_errors=True)
             for path in forget_damaged(settings.landing, settings.raw, settings.register, connect=warehouse.scratch):
                 context.log.warning(f"{path} was damaged and is read again from landing.")
         as_of = parse_day(config.as_of) if config.as_of else believable_newest_date(settings.landing, settings.register)
@@ -200,7 +194,7 @@ def landing_assets(settings: Settings, warehouse: Warehouse, manifest: dict) -> 
             release.remember_release(settings.published_mark, current.release_id)
         if lack := find_lack_of_space(settings):
             context.log.warning(lack)
-        warehouse.start_afresh()
+        warehouse.start_afresh(forgets=config.rebuild)
         with warehouse.session(LANDING) as connection:
             build_id = _open_build(connection, settings, intake, as_of, config.accept)
             write_files(connection, intake.deliveries, as_of)

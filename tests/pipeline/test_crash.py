@@ -179,8 +179,8 @@ def assert_current_is_whole(home: Path) -> str:
 
 
 def scores(home: Path) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(home / "identity" / "scores.duckdb"), read_only=True) as memory:
-        return memory.execute("select * from scores order by all").fetchall()
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as warehouse:
+        return warehouse.execute("select * from remembered.scores order by all").fetchall()
 
 
 def left_overs(home: Path) -> list[str]:

@@ -53,8 +53,6 @@ def test_a_run_makes_anew_whatever_a_run_can_make(
     deliver_tonight(home, supplier, retailer)
     (home / "warehouse.duckdb").write_bytes(GARBAGE)
     (home / "warehouse.duckdb.wal").write_bytes(GARBAGE)
-    flip_bytes(home / "identity" / "scores.duckdb")
-    (home / "identity" / "scores.duckdb.wal").write_bytes(GARBAGE)
     (home / "dbt" / "partial_parse.msgpack").write_bytes(GARBAGE)
     for path in home.glob("dagster/**/*.db"):
         path.write_bytes(GARBAGE)
@@ -187,7 +185,6 @@ def test_a_rebuild_gives_the_tables_of_the_release_that_it_replaces(
     damaged = max((home / "raw" / "shop_customers").glob("*.parquet"))
     content = damaged.read_bytes()
     damaged.write_bytes(content[:4] + b"\xff" * (len(content) // 2) + content[4 + len(content) // 2 :])
-    (home / "identity" / "scores.duckdb").write_bytes(GARBAGE)
     first = release.current_release(home)
     assert first is not None
 

@@ -42,21 +42,21 @@ CORRUPTIONS = {
         update staging.row_counts set current_amount = current_amount - 0.01 where feed = 'pos_ticket_lines'
         """,
     "identity.each_record_has_one_account": """
-        insert into identity.account_links by name
+        insert into remembered.account_links by name
         select * replace ((select max(account_id) from identity.account_links) as account_id)
         from identity.account_links where feed = 'shop_orders' order by record_id limit 1
         """,
     "identity.no_person_is_lost": """
-        delete from identity.account_links
+        delete from remembered.account_links
         where feed = 'loyalty_members' and record_id = (select min(card_id) from staging.stg_loyalty_members)
         """,
     "identity.no_account_is_a_crowd": """
-        insert into identity.account_links by name
+        insert into remembered.account_links by name
         select 'loyalty_members' as feed, 'X' || people.number as record_id,
             (select min(account_id) from identity.account_links) as account_id, true as is_person_record
         from range(60) as people (number)
         """,
-    "identity.ids_stay_with_their_records": "update identity.account_links set account_id = 'N' || account_id",
+    "identity.ids_stay_with_their_records": "update remembered.account_links set account_id = 'N' || account_id",
     "account.the_books_balance": """
         update account.reconciliation set delivered_amount = delivered_amount + 0.01
         where business_on = (select max(business_on) from account.reconciliation)
@@ -77,7 +77,8 @@ CORRUPTIONS = {
         )
         """,
     "account.nobody_is_lost": """
-        insert into identity.account_links by name select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id
+        insert into remembered.account_links by name
+        select 'shop_customers' as feed, 'X' as record_id, 'X' as account_id
         """,
     "segment.each_account_has_one_segment_per_scheme": """
         insert into segment.account_segments
@@ -141,13 +142,13 @@ CORRUPTIONS = {
     "release.every_gate_has_passed": "delete from release.gate_results where gate = 'identity'",
 }
 
-_TICKETS_LOSE_THEIR_ACCOUNT = "delete from identity.account_links where feed = 'pos_tickets'"
+_TICKETS_LOSE_THEIR_ACCOUNT = "delete from remembered.account_links where feed = 'pos_tickets'"
 
 # Statements of identity that warn, each with what it is there for, and what else that must move.
 WARNINGS: dict[str, tuple[str, set[str]]] = {
     "the_largest_account_hardly_grows": (
         """
-        insert into identity.account_links by name
+        insert into remembered.account_links by name
         select 'loyalty_members' as feed, 'X' || people.number as record_id,
             (select min(account_id) from identity.account_links) as account_id, true as is_person_record
         from range(12) as people (number)
@@ -155,27 +156,30 @@ WARNINGS: dict[str, tuple[str, set[str]]] = {
         set(),
     ),
     "redirects_lead_to_living_accounts": (
-        "insert into identity.account_redirects by name select 'X' as old_account_id, 'Y' as account_id",
+        "insert into remembered.account_redirects by name select 'X' as old_account_id, 'Y' as account_id",
         set(),
     ),
     "ids_hardly_change": (
         """
-        update identity.account_links set account_id = 'N' || account_id
+        update remembered.account_links set account_id = 'N' || account_id
         where feed = 'shop_customers' and record_id = (
             select min(record_id) from identity.account_links where feed = 'shop_customers'
         )
         """,
         set(),
     ),
-    "few_pairs_are_refused": ("update identity.edges set decision = 'refused'", set()),
+    "few_pairs_are_refused": ("update remembered.edges set decision = 'refused'", set()),
     "records_are_compared": (
         """
-        insert into identity.cut_blocks
-        select 'names', 'X', count(*) // 10, 'not_compared' from identity.contacts
+        insert into remembered.cut_blocks
+        select 'names', 'X', count(*) // 10, 'not_compared', 0 from identity.contacts
         """,
         set(),
     ),
-    "few_accounts_hang_by_one_weak_pair": ("update identity.edges set weight = 9.5 where decision = 'accepted'", set()),
+    "few_accounts_hang_by_one_weak_pair": (
+        "update remembered.edges set weight = 9.5 where decision = 'accepted'",
+        set(),
+    ),
     "as_many_purchases_are_identified_as_before": (_TICKETS_LOSE_THEIR_ACCOUNT, set()),
     "new_purchases_are_identified_as_usual": (
         """

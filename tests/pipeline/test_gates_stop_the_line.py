@@ -66,7 +66,7 @@ CORRUPTIONS = [
         web_events(100),
         sql(
             """
-            insert into identity.account_links
+            insert into remembered.account_links by name
             select * replace ((select max(account_id) from identity.account_links) as account_id)
             from identity.account_links where feed = 'shop_customers' order by record_id limit 1
             """

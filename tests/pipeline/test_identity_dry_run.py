@@ -122,6 +122,7 @@ def strict_model(home: Path) -> None:
             "select quantile_disc(weight, 0.5) from identity.edges where decision = 'accepted'"
         ).fetchall()
     path = home / "identity" / "model.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(replace(read_model(), accept_weight=weight + 0.5))))
 
 

@@ -5,6 +5,7 @@ of the home is looked into, byte by byte and cell by cell, and so is what the co
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -159,9 +160,14 @@ def planted(
     return nights["night"]
 
 
+def _pattern(word: str) -> str:
+    """A number stands for itself: a hash or a time may hold its digits by chance."""
+    return rf"(^|[^0-9]){word}([^0-9]|$)" if word.isdigit() else re.escape(word)
+
+
 def _held(text: str, words: Sequence[str]) -> list[str]:
     small = text.lower()
-    return [word for word in words if word in small]
+    return [word for word in words if re.search(_pattern(word), small)]
 
 
 def _columns(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, str]]:
@@ -181,7 +187,9 @@ def _words_by_column(database: Path, words: Sequence[str]) -> dict[tuple[str, st
     with duckdb.connect() as connection:
         connection.execute(f"attach '{database}' as looked_at (read_only)")
         for schema, table, column in list(_columns(connection)):
-            tests = ", ".join(f"count(*) filter (contains(told, '{word}')) as w{n}" for n, word in enumerate(words))
+            tests = ", ".join(
+                f"count(*) filter (regexp_matches(told, '{_pattern(word)}')) as w{n}" for n, word in enumerate(words)
+            )
             cells = f'select lower(cast("{column}" as varchar)) as told from looked_at."{schema}"."{table}"'
             counts = connection.execute(f"select {tests} from ({cells})").fetchone()
             assert counts is not None
@@ -206,7 +214,10 @@ def test_a_column_that_names_or_reaches_a_person_is_marked_as_personal(planted: 
     for database in (planted.home / "warehouse.duckdb", planted.home / "releases/current" / DATABASES["restricted"]):
         held |= _words_by_column(database, NAMES_THE_PERSON)
     assert len(held) > 40  # the search finds
-    unmarked = {".".join(column): words for column, words in held.items() if column not in marked}
+    # What identity remembers is published nowhere, and goes as a whole with the working database.
+    unmarked = {
+        ".".join(column): words for column, words in held.items() if column not in marked and column[0] != "remembered"
+    }
     assert not unmarked, unmarked
 
 

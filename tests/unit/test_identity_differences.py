@@ -75,8 +75,8 @@ def compared(staging_database, tmp_path):
         after_identity(released)
         released.execute(f"attach '{path}' as file")
         for schema, table in released.execute(
-            "select schema_name, table_name from duckdb_tables() "
-            "where database_name = 'memory' and schema_name in ('identity', 'account', 'audience') and not temporary"
+            "select table_schema, table_name from information_schema.tables "
+            "where table_catalog = 'memory' and table_schema in ('identity', 'account', 'audience')"
         ).fetchall():
             released.execute(f"create schema if not exists file.{schema}")
             released.execute(f"create table file.{schema}.{table} as from memory.{schema}.{table}")

@@ -61,11 +61,11 @@ def release(staging_database):
         resolve(connection, as_of=DAY, run_id="run", previous=None)
         account = dict(connection.execute("select record_id, account_id from identity.account_links").fetchall())
         assert len(set(account.values())) == 6
-        connection.execute("delete from identity.edges")
+        connection.execute("delete from remembered.edges")
         for left, right, decision, reason, weight in pairs:
             connection.execute(
                 """
-                insert into identity.edges by name
+                insert into remembered.edges by name
                 select 'shop_customers' as left_feed, $1 as left_record_id, 'shop_customers' as right_feed,
                     $2 as right_record_id, if($3 = 'decided', 'decision', 'similarity') as rule,
                     if($3 = 'decided', 'refused', $3) as decision, $4 as reason, $5 as weight, 'one town' as evidence,
@@ -139,7 +139,7 @@ def test_nobody_is_asked_about_a_couple_or_about_what_the_machine_joined(release
     assert shown(connection) == []
     # Two given names and one birth date: twins, or one person by two names.
     (dates,) = (each for each in COMPARISONS if each.name == "birth_date")
-    connection.execute("update identity.edges set gamma_birth_date = ?", [dates.gamma("exact")])
+    connection.execute("update remembered.edges set gamma_birth_date = ?", [dates.gamma("exact")])
     assert records(shown(connection)) == [("C1", "C2")]
 
 

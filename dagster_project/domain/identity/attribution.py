@@ -8,7 +8,28 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.households import find_households
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import FIRST
 from dagster_project.domain.sql_literal import literal
+
+ATTRIBUTED_FROM = {
+    "contacts": ("contact_id", "feed", "customer_id", "card_id", "email_key", "phone"),
+    "speakers": ("contact_id", "first_at", "last_at"),
+    "named": (
+        "contact_id", "profile_id", "feed", "feed_rank", "seen_at", "record_id", "customer_id", "email_key",
+        "phone_key", "house_number", "street_key", "given_word_forms",
+    ),
+}  # fmt: skip
+"""What is read of contacts, by table."""
+
+CLUSTERED_FROM = {
+    "profiles": (
+        "profile_id", "given_name_key", "family_name_key", "email_key", "email_local", "phone_key", "is_mobile",
+        "house_number", "street_key", "postal_code", "town_key", "given_name_forms", "given_word_forms",
+        "family_name_forms",
+    ),
+    "labels": ("profile_id", "component"),
+}  # fmt: skip
+"""What is read of profiles, by table."""
 
 
 def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
@@ -43,7 +64,7 @@ def _place_contacts(connection: DuckDBPyConnection, policy: Policy) -> None:
                     and profiles.street_key is not null
                     and coalesce(profiles.postal_code, profiles.town_key) is not null
                     as has_name_and_address
-            from identity_profile_contacts as members
+            from identity_named as members
             join identity_profiles as profiles using (profile_id)
             join identity_labels as labels using (profile_id)
         ),
@@ -90,12 +111,13 @@ def _find_presents(connection: DuckDBPyConnection) -> None:
     e-mail or phone another cluster carries, under other given names and at other addresses, and more often. It belongs
     to who ordered it, and it tells nothing of who holds the e-mail.
     """
+    first = ", ".join(f"named.{name}" for name in FIRST)
     connection.execute(
-        """
+        f"""
         create or replace temp table identity_presents as
         with said as (
             select named.contact_id, placed.component, placed.rule, named.feed, named.customer_id,
-                named.given_word_forms, named.street_key, named.house_number, type, value
+                {first}, named.given_word_forms, named.street_key, named.house_number, type, value
             from identity_named as named
             join identity_placed as placed using (contact_id)
             join (
@@ -114,7 +136,8 @@ def _find_presents(connection: DuckDBPyConnection) -> None:
                 and given_word_forms is not null and (said.rule = 'similarity' or own.component is null)
         ),
         holders as (
-            select type, value, component, count(*) as contacts, flatten(list(coalesce(given_word_forms, []))) as forms
+            select type, value, component, count(*) as contacts, flatten(list(coalesce(given_word_forms, []))) as forms,
+                min(row({", ".join(FIRST)})) as place
             from said semi join candidates using (type, value)
             where rule is distinct from 'similarity'
             group by all
@@ -136,7 +159,7 @@ def _find_presents(connection: DuckDBPyConnection) -> None:
         where not list_contains(homes.addresses, coalesce(house_number, '') || street_key)
             and len(holders.forms) > 0 and not list_has_any(holders.forms, given_word_forms)
         qualify row_number() over (
-            partition by contact_id order by candidates.type, holders.contacts desc, holders.component
+            partition by contact_id order by candidates.type, holders.contacts desc, holders.place
         ) = 1
         """
     )
@@ -151,12 +174,11 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
     connection.execute(
         """
         create or replace temp table identity_founded as
-        select placed.component
-        from identity_keys as keys join identity_placed as placed using (contact_id)
-        where keys.feed in ('shop_customers', 'loyalty_members')
-            or (keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
-                and keys.contact_id not in (select contact_id from identity_presents))
-        group by placed.component
+        select distinct placed.component
+        from identity_named as named join identity_placed as placed using (contact_id)
+        where named.feed in ('shop_customers', 'loyalty_members')
+            or (named.feed = 'shop_orders' and named.customer_id is null and placed.rule is not null
+                and named.contact_id not in (select contact_id from identity_presents))
         """
     )
     pattern = "|".join(policy.household_mailboxes)
@@ -198,14 +220,14 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
         f"""
         create or replace temp table identity_holders as
         with held as (
-            select type, value, component, min(seen_at) as first_at, max(seen_at) as last_at
+            select type, value, component, min(first_at) as first_at, max(last_at) as last_at
             from (
                 select contact_id, 'email' as type, email_key as value from identity_named where email_key is not null
                 union all
                 select contact_id, 'phone', phone_key from identity_named where phone_key is not null
             ) as vals
             join identity_placed as placed using (contact_id)
-            join identity_keys as keys using (contact_id)
+            join identity_speakers using (contact_id)
             semi join identity_founded using (component)
             anti join identity_presents as presents on presents.contact_id = vals.contact_id
             group by type, value, component
@@ -234,7 +256,7 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
             )
         union all
         select 'card', keys.card_id, placed.component, timestamp '0001-01-01'
-        from identity_keys as keys
+        from identity_records as keys
         join identity_placed as placed using (contact_id)
         anti join identity_demoted as demoted on demoted.type = 'card' and demoted.value = keys.card_id
         where keys.feed = 'loyalty_members'
@@ -244,56 +266,71 @@ def _find_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
 
 def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
     """``identity_keyed``: every record that a key of its own gives to a component."""
+    # Contacts that name nobody: which of their keys is used, and whom it stands for. A key that nobody holds stands for
+    # itself; one that several hold stands for nobody.
+    connection.execute(
+        """
+        create or replace temp table identity_bare as
+        with bare as (
+            select contact_id,
+                case when demoted_cards.value is null then card_id end as card_id,
+                case when demoted_emails.value is null then email_key end as email_key,
+                case when demoted_phones.value is null then phone end as phone
+            from identity_contacts as contacts
+            anti join identity_placed using (contact_id)
+            left join (select value from identity_demoted where type = 'card') as demoted_cards
+                on demoted_cards.value = card_id
+            left join (select value from identity_demoted where type = 'email') as demoted_emails
+                on demoted_emails.value = email_key
+            left join (select value from identity_demoted where type = 'phone') as demoted_phones
+                on demoted_phones.value = phone
+            where not (feed = 'shop_orders' and customer_id is not null)
+        ),
+        keyed as (
+            select contact_id,
+                case when card_id is not null then 'card' when email_key is not null then 'email' else 'phone' end
+                    as type,
+                coalesce(card_id, email_key, phone) as value
+            from bare where value is not null
+        ),
+        profiles as (
+            select email_key, phone_key
+            from identity_profiles join identity_labels using (profile_id) semi join identity_founded using (component)
+        ),
+        held as (
+            select type, value from identity_holders
+            union select 'email', email_key from profiles where email_key is not null
+            union select 'phone', phone_key from profiles where phone_key is not null
+        ),
+        holders as (
+            select type, value, min(component) as component, count(*) as holder_count
+            from identity_holders group by type, value
+        )
+        select keyed.*, coalesce(holder_count > 1, false) as is_in_turn,
+            case when held.value is null then -min(contact_id) over (partition by type, value, held.value is null)
+                else holders.component end as component
+        from keyed left join held using (type, value) left join holders using (type, value)
+        """
+    )
     connection.execute(
         """
         create or replace temp table identity_looked_up as
-        -- Records that name nobody: which of their keys is used, and whom it stands for. A key that nobody holds stands
-        -- for itself; one that several hold stands for nobody.
         with bare as (
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.contact_id,
-                contacts.card_id, contacts.email_key, contacts.phone
-            from identity_keys as keys
-            join identity.contacts as contacts using (contact_id)
-            anti join identity_placed using (contact_id)
-            where not (keys.feed = 'shop_orders' and keys.customer_id is not null)
+            select feed, feed_rank, record_id, seen_at, payment_token, node, type, value, is_in_turn, component
+            from identity_records join identity_bare using (contact_id)
         ),
-        offered as (
-            select *, 1 as place, 'card' as type, card_id as value from bare where card_id is not null
-            union all
-            select *, 2, 'email', email_key from bare where email_key is not null
-            union all
-            select *, 3, 'phone', phone from bare where phone is not null
-        ),
-        usable as (
-            select * from offered anti join identity_demoted using (type, value)
-        ),
-        held as (
-            select distinct type, value from (
-                select type, value from identity_holders
-                union all
-                select 'email', email_key from identity_named join identity_placed using (contact_id)
-                semi join identity_founded using (component) where email_key is not null
-                union all
-                select 'phone', phone_key from identity_named join identity_placed using (contact_id)
-                semi join identity_founded using (component) where phone_key is not null
-            )
-        ),
-        resolved as (
-            select usable.*, holders.component, holders.from_at, held.value is not null as is_held
-            from usable
-            left join held using (type, value)
+        in_turn as (
+            select bare.* exclude (component), holders.component
+            from bare
             left join identity_holders as holders
-                on usable.type = holders.type and usable.value = holders.value and usable.seen_at >= holders.from_at
-        ),
-        -- The first key that says somebody; a key that is held but says nobody in particular ends the search.
-        chosen as (
-            select * from resolved
-            qualify row_number() over (partition by feed, record_id order by place, from_at desc) = 1
+                on bare.type = holders.type and bare.value = holders.value and bare.seen_at >= holders.from_at
+            where is_in_turn
+            qualify row_number() over (partition by feed, record_id order by from_at desc) = 1
         )
-        select feed, feed_rank, record_id, seen_at, payment_token, type as rule,
-            case when component is not null then component
-                when not is_held then -min(contact_id) over (partition by type, value, is_held) end as component
-        from chosen
+        select feed, feed_rank, record_id, seen_at, payment_token, node, type as rule, component
+        from bare where not is_in_turn
+        union all
+        select feed, feed_rank, record_id, seen_at, payment_token, node, type, component from in_turn
         """
     )
     connection.execute(
@@ -302,13 +339,13 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         -- Of an unknown customer's recipients the first stands for the number.
         with owners as (
             select keys.customer_id, placed.component
-            from identity_keys as keys join identity_placed as placed using (contact_id)
+            from identity_records as keys join identity_placed as placed using (contact_id)
             where keys.feed = 'shop_customers'
         ),
         unknown as (
             select keys.customer_id,
                 arg_min(coalesce(placed.component, -keys.contact_id), (keys.seen_at, keys.record_id)) as component
-            from identity_keys as keys
+            from identity_records as keys
             left join identity_placed as placed using (contact_id)
             anti join owners using (customer_id)
             where keys.feed = 'shop_orders' and keys.customer_id is not null
@@ -321,29 +358,29 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
         """
         create or replace temp table identity_keyed as
         with found as (
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 case keys.feed when 'shop_customers' then 'customer_id' else 'card' end as rule,
                 cast(1.0 as double) as confidence, placed.component, true as is_founder
-            from identity_keys as keys join identity_placed as placed using (contact_id)
+            from identity_records as keys join identity_placed as placed using (contact_id)
             where keys.feed in ('shop_customers', 'loyalty_members')
             union all
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 'customer_id', policies.confidence, homes.component, false
-            from identity_keys as keys
+            from identity_records as keys
             join identity_customer_homes as homes using (customer_id)
             join identity.identifier_policies as policies on policies.type = 'customer_id'
             where keys.feed = 'shop_orders'
             union all
-            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token,
+            select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node,
                 coalesce(payers.type, placed.rule), coalesce(policies.confidence, placed.confidence),
                 coalesce(payers.component, placed.component), payers.component is null
-            from identity_keys as keys
+            from identity_records as keys
             join identity_placed as placed using (contact_id)
             left join identity_presents as payers using (contact_id)
             left join identity.identifier_policies as policies on policies.type = payers.type
             where keys.feed = 'shop_orders' and keys.customer_id is null and placed.rule is not null
             union all
-            select feed, feed_rank, record_id, seen_at, payment_token, rule, policies.confidence, component,
+            select feed, feed_rank, record_id, seen_at, payment_token, node, rule, policies.confidence, component,
                 feed = 'shop_orders'
             from identity_looked_up join identity.identifier_policies as policies on policies.type = rule
             where component is not null
@@ -365,10 +402,10 @@ def _apply_decisions(connection: DuckDBPyConnection) -> None:
             union all
             select right_feed, right_id, left_feed, left_id, decision, decision_id from identity_decisions_in_force
         )
-        select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, sides.decision,
+        select keys.feed, keys.feed_rank, keys.record_id, keys.seen_at, keys.payment_token, keys.node, sides.decision,
             others.component
         from sides
-        join identity_keys as keys using (feed, record_id)
+        join identity_records as keys using (feed, record_id)
         join identity_keyed as others on others.feed = sides.other_feed and others.record_id = sides.other_id
         left join identity_placed as placed using (contact_id)
         where placed.contact_id is null or (keys.feed = 'shop_orders' and keys.customer_id is not null)
@@ -388,7 +425,7 @@ def _apply_decisions(connection: DuckDBPyConnection) -> None:
             and parted.decision = 'different' and parted.component = keyed.component
         where same.record_id is null and parted.record_id is null
         union all
-        select feed, feed_rank, record_id, seen_at, payment_token, 'decision', 1.0, component, false
+        select feed, feed_rank, record_id, seen_at, payment_token, node, 'decision', 1.0, component, false
         from identity_steered where decision = 'same'
         """
     )
@@ -415,24 +452,19 @@ def _add_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
         usable_tokens as (
             select tokens.*
             from tokens
-            join (
-                select payment_token
-                from identity_keys
-                group by payment_token
-                having count(*) <= {policy.token_max_uses}
-            ) using (payment_token)
+            anti join identity_worn_tokens as worn on worn.value = tokens.payment_token
         ),
         bare as (
-            select feed, feed_rank, record_id, seen_at, payment_token
-            from identity_keys
+            select feed, feed_rank, record_id, seen_at, payment_token, node
+            from identity_records
             where contact_id is null and payment_token is not null
         )
-        select keyed.feed, keyed.feed_rank, keyed.record_id, keyed.seen_at, keyed.component, keyed.rule,
+        select keyed.feed, keyed.feed_rank, keyed.record_id, keyed.seen_at, keyed.node, keyed.component, keyed.rule,
             keyed.confidence, keyed.is_founder or not founded.has_founder as is_person_record
         from identity_keyed as keyed join founded using (component)
         union all
-        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, usable_tokens.component, 'payment_token',
-            {policy.token_confidence}, false
+        select bare.feed, bare.feed_rank, bare.record_id, bare.seen_at, bare.node, usable_tokens.component,
+            'payment_token', {policy.token_confidence}, false
         from bare
         join usable_tokens on usable_tokens.payment_token = bare.payment_token
             and bare.seen_at between usable_tokens.from_at and usable_tokens.until_at

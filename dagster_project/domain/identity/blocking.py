@@ -7,11 +7,13 @@ blocks by a finer key; a piece that is still too large is not compared. Both are
 number of pairs is at most rules x limit / 2 per profile: cost grows with the number of profiles, not with its square.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 _INITIAL = "coalesce(left(given_initials, 1), '')"
 _NAMES = "least(given_name_key, family_name_key) || '|' || greatest(given_name_key, family_name_key)"
@@ -61,7 +63,7 @@ RULES = (
         "coalesce(street_key, '') || left(birth_key, 4)",
     ),
 )
-"""In the order in which a pair is named after the rule that found it."""
+"""Several may find one pair: it is compared once."""
 
 SMALL_FILE_PROFILES = 10_000
 SMALL_FILE_RULES = (
@@ -76,128 +78,194 @@ SMALL_FILE_RULES = (
 little, and finds who is written down wrongly in all else. Their blocks that are too large are left to the others."""
 
 
-def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``identity_pairs`` (l, r: profile ids, l < r; rule) and ``identity.cut_blocks``.
+def rules_for(profiles: int) -> tuple[BlockingRule, ...]:
+    """The rules for a file of so many profiles; the number of a rule is its place."""
+    return RULES + (SMALL_FILE_RULES if profiles <= SMALL_FILE_PROFILES else ())
 
-    The number of a profile's declared account or card (``identity_links``) pairs it, too. Grain of ``cut_blocks``: one
-    row per block that was cut or not compared, with the rule, the hash of its key, and how many profiles it held.
+
+def write_keys(connection: DuckDBPyConnection, rules: Sequence[BlockingRule], write: Write = keep) -> None:
+    """Write ``identity_block_keys``: one row per profile and rule that applies to it (profile_id, rule, block)."""
+    write(
+        connection,
+        "block_keys",
+        " union all ".join(
+            f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block "
+            f"from identity_profiles where ({rule.key}) is not null"
+            for number, rule in enumerate(rules)
+        ),
+    )
+
+
+def cut_blocks(
+    connection: DuckDBPyConnection, rules: Sequence[BlockingRule], policy: Policy, keys: str, write: Write = keep
+) -> None:
+    """Write ``identity_members`` (profile_id, block), the blocks to compare, and ``identity.cut_blocks``.
+
+    ``keys`` is a table like ``identity_block_keys`` in which every block is whole. Also ``identity_sizes`` (block,
+    rule, profile_count, is_large) and ``identity_pieces`` (block, within, rule, profile_count) of what is cut.
     """
     limit = policy.max_block_profiles
-    ((profiles,),) = connection.execute("select count(*) from identity_profiles").fetchall()
-    rules = RULES + (SMALL_FILE_RULES if profiles <= SMALL_FILE_PROFILES else ())
-    keys = " union all ".join(
-        f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
-        f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
-        f"from identity_profiles where ({rule.key}) is not null"
-        for number, rule in enumerate(rules)
-    )
-    names = ", ".join(f"'{rule.name}'" for rule in rules)
-    limits = ", ".join(str(min(limit, rule.most or limit)) for rule in rules)
-    connection.execute(f"create or replace temp table identity_block_keys as {keys}")
-    connection.execute(
-        """
-        create or replace temp table identity_blocks_found as
-        select block, any_value(rule) as rule, count(*) as profile_count
-        from identity_block_keys group by block having count(*) > 1
-        """
-    )
+    limits = block_limits(rules, policy)
     connection.execute(
         f"""
-        create or replace temp table identity_large as
-        select block from identity_blocks_found where profile_count > ([{limits}])[rule + 1]
+        create or replace temp table identity_sizes as
+        select *, profile_count > {limits} as is_large
+        from (
+            select block, any_value(rule) as rule, count(*) as profile_count
+            from {keys} group by block having count(*) > 1
+        )
         """
     )
+    # Large blocks of the rules for small files are left to the others.
     connection.execute(
         f"""
-        delete from identity_block_keys
-        where rule >= {len(RULES)} and block in (select block from identity_large);
-        delete from identity_blocks_found
-        where rule >= {len(RULES)} and block in (select block from identity_large)
+        create or replace temp table identity_finer_keys as
+        select profile_id, rule, block, {finer_key(rules)} as finer
+        from (
+            from {keys} semi join (from identity_sizes where is_large and rule < {len(RULES)}) as large using (block)
+        ) join remembered.profiles using (profile_id)
         """
     )
     connection.execute(
         """
         create or replace temp table identity_pieces as
-        select finer as block, any_value(rule) as rule, count(*) as profile_count
-        from identity_block_keys
-        semi join identity_large using (block)
+        select finer as block, any_value(block) as within, any_value(rule) as rule, count(*) as profile_count
+        from identity_finer_keys
         group by finer
         having count(*) > 1
         """
     )
+    names = ", ".join(f"'{rule.name}'" for rule in rules)
+    write(
+        connection,
+        "cut_blocks",
+        f"""
+        select ([{names}])[rule + 1] as rule, printf('%016x', block) as block_hash, profile_count, outcome, within
+        from (
+            select rule, block, profile_count, 'cut' as outcome, block as within
+            from identity_sizes where is_large and rule < {len(RULES)}
+            union all
+            select rule, block, profile_count, 'not_compared', within from identity_pieces where profile_count > {limit}
+        )
+        """,
+    )
     connection.execute(
         f"""
-        create or replace table identity.cut_blocks as
-        select ([{names}])[rule + 1] as rule, printf('%016x', block) as block_hash, profile_count, outcome
-        from (
-            select rule, block, profile_count, 'cut' as outcome from identity_blocks_found semi join identity_large
-                using (block)
-            union all
-            select rule, block, profile_count, 'not_compared' from identity_pieces where profile_count > {limit}
-        )
+        create or replace temp table identity_members as
+        select profile_id, block
+        from {keys} semi join (from identity_sizes where not is_large) as whole using (block)
+        union all
+        select profile_id, finer
+        from identity_finer_keys
+        semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces using (finer)
         """
     )
+
+
+def finer_key(rules: Sequence[BlockingRule]) -> str:
+    """SQL: what cuts a block of ``rule`` that is too large."""
+    cases = " ".join(
+        f"when {number} then hash({number}, {rule.key}, coalesce({rule.finer}, ''))"
+        for number, rule in enumerate(rules)
+    )
+    return f"case rule {cases} end"
+
+
+def block_limits(rules: Sequence[BlockingRule], policy: Policy) -> str:
+    """SQL: how many profiles a block of ``rule`` may hold."""
+    most = ", ".join(str(min(policy.max_block_profiles, rule.most or policy.max_block_profiles)) for rule in rules)
+    return f"([{most}])[rule + 1]"
+
+
+def find_pairs(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity_pairs`` (l, r: profile ids, l < r) and ``identity.cut_blocks``.
+
+    The number of a profile's declared account or card (``identity_links``) pairs it, too. Grain of ``cut_blocks``: one
+    row per block that was cut or not compared, with the rule, the hash of its key, and how many profiles it held.
+    """
+    rules = rules_for(count_rows(connection, "identity_profiles"))
+    write_keys(connection, rules)
+    cut_blocks(connection, rules, policy, "identity_block_keys")
+    connection.execute(
+        """
+        create or replace temp table identity_pairs as
+        select lefts.profile_id as l, rights.profile_id as r
+        from identity_members as lefts join identity_members as rights using (block)
+        where lefts.profile_id < rights.profile_id
+        union
+        select l, r from identity_links
+        """
+    )
+    drop_blocks(connection)
+
+
+def find_pairs_of(connection: DuckDBPyConnection, profiles: str) -> None:
+    """Write ``identity_pairs`` of which one at least is in the table ``profiles`` (profile_id)."""
     connection.execute(
         f"""
         create or replace temp table identity_pairs as
-        with members as (
-            select profile_id, rule, block
-            from identity_block_keys
-            semi join identity_blocks_found using (block)
-            anti join identity_large using (block)
-            union all
-            select profile_id, rule, finer
-            from identity_block_keys
-            semi join identity_large using (block)
-            semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces
-                using (finer)
-        ),
-        met as (
-            select lefts.profile_id as l, rights.profile_id as r, lefts.rule
-            from members as lefts join members as rights using (block)
-            where lefts.profile_id < rights.profile_id
-            union all
-            select l, r, {len(rules)} from identity_links
-        )
-        select l, r, ([{names}, 'declared'])[min(rule) + 1] as rule from met group by l, r
+        select least(lefts.profile_id, rights.profile_id) as l, greatest(lefts.profile_id, rights.profile_id) as r
+        from (from identity_members semi join {profiles} using (profile_id)) as lefts
+        join identity_members as rights using (block)
+        where lefts.profile_id <> rights.profile_id
+        union
+        select l, r from identity_links
         """
     )
-    for table in ("identity_block_keys", "identity_blocks_found", "identity_pieces", "identity_large"):
-        connection.execute(f"drop table {table}")
+    drop_blocks(connection)
+
+
+def drop_blocks(connection: DuckDBPyConnection) -> None:
+    """The widest working tables of blocking: the memory is wanted."""
+    for table in ("finer_keys", "sizes", "pieces", "members"):
+        connection.execute(f"drop table if exists identity_{table}")
+
+
+def declare(connection: DuckDBPyConnection, write: Write = keep, only: str = "") -> None:
+    """Write ``identity_declared`` (type, value, l, r): profiles that a number ties to the record whose own it is.
+
+    A web account that names its loyalty card, an order that names its web account. The number is evidence of its own
+    kind, and no more than that: where names or birth dates contradict it the pair is refused. ``only`` names a table
+    (type, value): no other number is looked at.
+    """
+    among = f"semi join {only} using (type, value)" if only else ""
+    contacts = "remembered.contacts join remembered.named using (contact_id)"
+    write(
+        connection,
+        "declared",
+        f"""
+        with owners as (
+            select 'customer_id' as type, contacts.customer_id as value, profile_id
+            from {contacts}
+            where contacts.feed = 'shop_customers'
+            union all
+            select 'card', contacts.card_id, profile_id
+            from {contacts}
+            where contacts.feed = 'loyalty_members'
+        ),
+        named as (
+            select 'customer_id' as type, contacts.customer_id as value, profile_id
+            from {contacts}
+            where contacts.customer_id is not null and contacts.feed <> 'shop_customers'
+            union all
+            select 'card', contacts.card_id, profile_id
+            from {contacts}
+            where contacts.card_id is not null and contacts.feed <> 'loyalty_members'
+        )
+        select distinct type, value,
+            least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r
+        from (from owners {among}) as owners join named using (type, value)
+        anti join identity_demoted as demoted using (type, value)
+        where owners.profile_id <> named.profile_id
+        """,
+    )
+
+
+LINKS = "select l, r, min(type) as type from remembered.declared {where} group by l, r"
+"""SQL: the declared pairs (l, r, type)."""
 
 
 def link_declared(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_links`` (l, r, type): profiles that a number ties to the record whose own number it is.
-
-    A web account that names its loyalty card, an order that names its web account. The number is
-    evidence of its own kind, and no more than that: where names or birth dates contradict it the pair is refused.
-    """
-    connection.execute(
-        """
-        create or replace temp table identity_links as
-        with owners as (
-            select 'customer_id' as type, contacts.customer_id as value, profile_id
-            from identity.contacts join identity_profile_contacts using (contact_id)
-            where feed = 'shop_customers'
-            union all
-            select 'card', contacts.card_id, profile_id
-            from identity.contacts join identity_profile_contacts using (contact_id)
-            where feed = 'loyalty_members'
-        ),
-        named as (
-            select 'customer_id' as type, customer_id as value, profile_id
-            from identity.contacts join identity_profile_contacts using (contact_id)
-            where customer_id is not null and feed <> 'shop_customers'
-            union all
-            select 'card', card_id, profile_id
-            from identity.contacts join identity_profile_contacts using (contact_id)
-            where card_id is not null and feed <> 'loyalty_members'
-        )
-        select least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r,
-            min(type) as type
-        from owners join named using (type, value)
-        anti join identity_demoted as demoted using (type, value)
-        where owners.profile_id <> named.profile_id
-        group by l, r
-        """
-    )
+    """Write ``identity_links`` (l, r, type): one row per declared pair."""
+    declare(connection)
+    connection.execute(f"create or replace temp table identity_links as {LINKS.format(where='')}")

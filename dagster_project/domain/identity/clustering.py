@@ -15,6 +15,8 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import FIRST
+from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 
 def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
@@ -70,11 +72,6 @@ def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
     )
     for table in ("contraction", "contraction_step", "contraction_pairs"):
         connection.execute(f"drop table if exists {table}")
-
-
-def count_rows(connection: DuckDBPyConnection, table: str) -> int:
-    """The number of rows of a table."""
-    return int(connection.execute(f"select count(*) from {table}").fetchall()[0][0])
 
 
 @dataclass(frozen=True)
@@ -198,21 +195,21 @@ def guarded_union(
     return {profile: root(profile) for profile in parent}, refusals
 
 
-def connect_joins(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_components`` (node, component) of the joining verdicts and the stewards' ``same`` pairs.
-
-    Also ``identity_decided``: the decisions in force as pairs of profiles (l, r, decision, decision_id).
-    """
-    connection.execute(
+def pair_decisions(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_decided``: the decisions in force as pairs of profiles (l, r, decision, decision_id)."""
+    write(
+        connection,
+        "decided",
         """
-        create or replace temp table identity_decided as
         with profiled as (
             select records.feed, records.record_id, profile_id
-            from identity.records join identity_profile_contacts using (contact_id)
-            semi join (
-                select left_feed as feed, left_id as record_id from identity_decisions_in_force union
-                select right_feed, right_id from identity_decisions_in_force
-            ) as decided on decided.feed = records.feed and decided.record_id = records.record_id
+            from (
+                from remembered.records semi join (
+                    select left_feed as feed, left_id as record_id from identity_decisions_in_force union
+                    select right_feed, right_id from identity_decisions_in_force
+                ) as decided using (feed, record_id)
+            ) as records
+            join (select contact_id, profile_id from remembered.named) using (contact_id)
         )
         select least(lefts.profile_id, rights.profile_id) as l, greatest(lefts.profile_id, rights.profile_id) as r,
             decision, min(decision_id) as decision_id
@@ -221,8 +218,12 @@ def connect_joins(connection: DuckDBPyConnection) -> None:
         join profiled as rights on rights.feed = right_feed and rights.record_id = right_id
         where lefts.profile_id <> rights.profile_id
         group by all
-        """
+        """,
     )
+
+
+def connect_joins(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_components`` (node, component) of the joining verdicts and the stewards' ``same`` pairs."""
     connection.execute(
         """
         create or replace temp table identity_joins as
@@ -231,7 +232,8 @@ def connect_joins(connection: DuckDBPyConnection) -> None:
         select l, r from identity_decided where decision = 'same'
         """
     )
-    connect(connection, "identity_joins", "identity_components")
+    connect(connection, "identity_joins", "identity_connected")
+    write(connection, "components", "from identity_connected")
 
 
 def pairs_inside(connection: DuckDBPyConnection, policy: Policy) -> None:
@@ -259,15 +261,16 @@ def pairs_inside(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
 
 
-def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
-    """Write ``identity_labels`` (profile_id, component) and ``identity_refusals``; return how many were contested.
+def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep) -> None:
+    """Write ``identity_labels`` (profile_id, component), ``identity_refusals`` and ``identity_contested`` (component).
 
     Reads ``identity_components``, ``identity_verdicts``, ``identity_decided``. A profile that nothing joins is its own
     component.
     """
-    connection.execute(
+    write(
+        connection,
+        "contested",
         f"""
-        create or replace temp table identity_contested as
         with sizes as (
             select component, count(*) as profiles from identity_components group by component
         )
@@ -293,56 +296,61 @@ def cluster(connection: DuckDBPyConnection, policy: Policy) -> int:
         where profiles >= 6 and verdicts.joins
         group by component, profiles
         having count(*) < profiles * (profiles - 1) / 4
-        """
+        """,
     )
-    contested_count = count_rows(connection, "identity_contested")
     connection.execute(
-        "create or replace temp table identity_inside as "
-        "select node, component from identity_components semi join identity_contested using (component)"
-    )
-    profiles = connection.execute("select node, component from identity_inside order by node").fetchall()
-    inside = dict(profiles)
-    rows = connection.execute(
+        f"""
+        -- Which of two pairs is taken first, where both weigh the same, is said by the records, not by a hash.
+        create or replace temp table identity_inside as
+        select node, component, row_number() over (order by {", ".join(FIRST)}) as place
+        from identity_components
+        semi join identity_contested using (component)
+        join identity_profiles on profile_id = node
         """
-        select l, r, weight, joins, conflict, pardons, false
-        from identity_verdicts
-        join identity_inside as lefts on lefts.node = l
-        join identity_inside as rights on rights.node = r and rights.component = lefts.component
+    )
+    nodes = dict(connection.execute("select place, node from identity_inside order by place").fetchall())
+    sides = "least(lefts.place, rights.place) as l, greatest(lefts.place, rights.place) as r"
+    inside = """
+        join identity_inside as lefts on lefts.node = pairs.l
+        join identity_inside as rights on rights.node = pairs.r and rights.component = lefts.component
+    """
+    rows = connection.execute(
+        f"""
+        select {sides}, weight, joins, conflict, pardons, false
+        from identity_verdicts as pairs {inside}
         where joins or conflict > 0 or pardons
         union all
-        select l, r, 1000.0, true, 0, false, true
-        from identity_decided join identity_inside as lefts on lefts.node = l
+        select {sides}, 1000.0, true, 0, false, true
+        from identity_decided as pairs {inside}
         where decision = 'same'
         order by all
         """
     ).fetchall()
-    different = [
-        pair
-        for pair in connection.execute(
-            "select l, r from identity_decided where decision = 'different' order by l, r"
-        ).fetchall()
-        if pair[0] in inside and pair[1] in inside
-    ]
+    different = connection.execute(
+        f"select {sides} from identity_decided as pairs {inside} where decision = 'different' order by all"
+    ).fetchall()
     labels, reasons = guarded_union(
-        inside,
+        nodes,
         [Pair(*row) for row in rows],
         different,
         rival_margin=policy.rival_margin,
         bridge_weight=policy.bridge_weight,
     )
-    _load(connection, "identity_relabelled", list(labels.items()), ("int64", "int64"), ("node", "component"))
-    refusals = [(*pair, reason) for pair, reason in reasons.items()]
-    _load(connection, "identity_refusals", refusals, ("int64", "int64", "string"), ("l", "r", "reason"))
-    connection.execute(
+    relabelled = [(nodes[place], nodes[label]) for place, label in labels.items()]
+    _load(connection, "identity_relabelled", relabelled, ("int64", "int64"), ("node", "component"))
+    refusals = [(*sorted((nodes[one], nodes[other])), reason) for (one, other), reason in reasons.items()]
+    _load(connection, "identity_refused", refusals, ("int64", "int64", "string"), ("l", "r", "reason"))
+    write(connection, "refusals", "from identity_refused")
+    write(
+        connection,
+        "labels",
         """
-        create or replace temp table identity_labels as
         select profile_id, coalesce(relabelled.component, components.component, profile_id) as component
         from identity_profiles
         left join identity_components as components on components.node = profile_id
         left join identity_relabelled as relabelled on relabelled.node = profile_id
-        """
+        """,
     )
-    return contested_count
 
 
 def _load(

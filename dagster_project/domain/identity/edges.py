@@ -6,19 +6,25 @@ What belongs here: how verdicts become the published tables. What does not: the 
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.model import GAMMAS
+from dagster_project.domain.identity.records import FIRST
+from dagster_project.domain.identity.remembered import Write, keep
 from dagster_project.domain.identity.verdicts import EVIDENCE, RULE, SHARES_IDENTIFIER
 
 
-def write_edges(connection: DuckDBPyConnection) -> None:
+def write_edges(connection: DuckDBPyConnection, write: Write = keep, of: str = "") -> None:
     """Write ``identity.edges``: one row per accepted, refused or undecided pair of records and rule.
 
-    A profile stands in the edges as its best-known record; records of one profile need no edge. Refused are the pairs
-    that share an identifier or weigh enough, and yet are not joined. Cost grows with the pairs that say something.
+    A profile stands in the edges as its best-known record; records of one profile need no edge. On the left stands the
+    record that knows its person better. Refused are the pairs that share an identifier or weigh enough, and yet are not
+    joined. Cost grows with the pairs that say something. ``of`` names a table (profile_id): pairs of these only.
     """
+    among = f"(l in (select profile_id from {of}) or r in (select profile_id from {of}))" if of else "true"
+    lefts, rights = (f"({', '.join(f'{side}.{name}' for name in FIRST)})" for side in ("lefts", "rights"))
     gammas = ", ".join(f"verdicts.{gamma}" for gamma in GAMMAS)
-    connection.execute(
+    write(
+        connection,
+        "edges",
         f"""
-        create or replace table identity.edges as
         with kept as (
             select verdicts.*,
                 case
@@ -28,29 +34,37 @@ def write_edges(connection: DuckDBPyConnection) -> None:
                     else 'refused'
                 end as decision,
                 coalesce(refusals.reason, verdicts.reason) as refusal
-            from identity_verdicts as verdicts left join identity_refusals as refusals using (l, r)
-            where verdicts.is_telling
+            from remembered.verdicts as verdicts left join remembered.refusals as refusals using (l, r)
+            where verdicts.is_telling and {among}
+        ),
+        pairs as (
+            select l, r, {RULE} as rule, decision, refusal as reason, cast(weight as double) as weight,
+                {EVIDENCE} as evidence, {gammas}
+            from kept as verdicts
+            union all
+            select l, r, 'decision',
+                case when decided.decision = 'same' and ones.component = others.component then 'accepted'
+                    else 'refused' end,
+                case when decided.decision = 'same' and ones.component = others.component then null
+                    else 'declared_different' end,
+                null, 'decided by a steward', {", ".join("null" for _ in GAMMAS)}
+            from (from remembered.decided where {among}) as decided
+            join remembered.labels as ones on ones.profile_id = decided.l
+            join remembered.labels as others on others.profile_id = decided.r
+        ),
+        turned as (
+            select pairs.*, lefts.feed as one_feed, lefts.record_id as one_id,
+                rights.feed as other_feed, rights.record_id as other_id, {lefts} > {rights} as is_turned
+            from pairs
+            join remembered.profiles as lefts on lefts.profile_id = pairs.l
+            join remembered.profiles as rights on rights.profile_id = pairs.r
         )
         select
-            lefts.feed as left_feed, lefts.record_id as left_record_id,
-            rights.feed as right_feed, rights.record_id as right_record_id,
-            {RULE} as rule,
-            decision, refusal as reason, cast(weight as double) as weight, {EVIDENCE} as evidence, {gammas}
-        from kept as verdicts
-        join identity_profiles as lefts on lefts.profile_id = verdicts.l
-        join identity_profiles as rights on rights.profile_id = verdicts.r
-        union all
-        select
-            lefts.feed, lefts.record_id, rights.feed, rights.record_id, 'decision',
-            case when decided.decision = 'same' and ones.component = others.component then 'accepted'
-                else 'refused' end,
-            case when decided.decision = 'same' and ones.component = others.component then null
-                else 'declared_different' end,
-            null, 'decided by a steward', {", ".join("null" for _ in GAMMAS)}
-        from identity_decided as decided
-        join identity_profiles as lefts on lefts.profile_id = decided.l
-        join identity_profiles as rights on rights.profile_id = decided.r
-        join identity_labels as ones on ones.profile_id = decided.l
-        join identity_labels as others on others.profile_id = decided.r
-        """
+            case when is_turned then other_feed else one_feed end as left_feed,
+            case when is_turned then other_id else one_id end as left_record_id,
+            case when is_turned then one_feed else other_feed end as right_feed,
+            case when is_turned then one_id else other_id end as right_record_id,
+            * exclude (one_feed, one_id, other_feed, other_id, is_turned)
+        from turned
+        """,
     )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.model import COMPARISONS, GAMMAS
-from dagster_project.domain.identity.records import CONTENT, FEED_ORDER, NAMES_SOMEBODY, PROFILE
+from dagster_project.domain.identity.records import CONTENT, FEED_ORDER, FEED_RANK, NAMES_SOMEBODY, PROFILE
 from dagster_project.domain.release import DATABASES
 from dagster_project.domain.sql_literal import literal
 
@@ -377,6 +377,7 @@ _RECORDS = f"""
         from ({_SAID} where contact_id in (select contact_id from linked)) where {NAMES_SOMEBODY}
     )
     select linked.*, contents.content, contacts.feed as spoken_feed, contacts.record_id as spoken_id,
+        contacts.seen_at as spoken_at,
         contacts.first_name, contacts.last_name, contacts.birth_date, contacts.email, contacts.email_key,
         contacts.phone, contacts.address_line1, contacts.postal_code, contacts.city,
         coalesce(contacts.customer_id, own_customer_id) as customer_id,
@@ -385,6 +386,8 @@ _RECORDS = f"""
     left join restricted.identity.contacts as contacts on contacts.contact_id = linked.contact_id
     left join contents on contents.contact_id = linked.contact_id
 """
+# Of contacts that say the same, the first speaks (``records.FIRST``).
+_PLACE = f"row({FEED_RANK}, seen_at, record_id)"
 # Demoted values may differ: they are no part of what is said.
 _SAYS_THE_SAME = " and ".join(
     f"coalesce(others.{column.replace('phone_key', 'phone')} = mine.{column}, mine.{column} is null)"
@@ -406,7 +409,9 @@ def _voices(rows: Sequence[Mapping[str, Any]], found: "_Pairs") -> dict[Ref, Ref
             groups[row["content"], speaker if speaker in found.parted else None].append(row)
     voices = {}
     for group in groups.values():
-        first = min(group, key=lambda row: row["contact_id"])
+        first = min(
+            group, key=lambda row: (_feed_rank(row["spoken_feed"]), row["spoken_at"] or datetime.max, row["spoken_id"])
+        )
         speaker = Ref(first["spoken_feed"], first["spoken_id"])
         # The first of all that say the same may be in another account: an order that somebody else paid.
         if len(groups) > 1 and speaker not in found.ends:
@@ -482,11 +487,11 @@ class _Pairs:
         rows = _rows(
             self._connection,
             f"""
-            with {_DEMOTED}, mine as ({_SAID} where contact_id = ?)
+            with {_DEMOTED}, mine as (select *, {_PLACE} as place from ({_SAID} where contact_id = ?)),
+            others as (select *, {_PLACE} as place from restricted.identity.contacts)
             select others.feed, others.record_id
-            from restricted.identity.contacts as others
-            join mine on others.contact_id < mine.contact_id and {_SAYS_THE_SAME}
-            order by others.contact_id limit 20
+            from others join mine on others.place < mine.place and {_SAYS_THE_SAME}
+            order by others.place limit 20
             """,
             [contact_id],
         )

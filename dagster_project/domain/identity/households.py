@@ -4,6 +4,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.clustering import connect
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, keep
 
 
 def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
@@ -25,7 +26,7 @@ def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
             from identity_profiles
             join identity_labels as labels using (profile_id)
             left join (
-                select distinct profile_id from identity_profile_contacts semi join identity_presents using (contact_id)
+                select distinct profile_id from identity_named semi join identity_presents using (contact_id)
             ) as presents using (profile_id)
             semi join identity_founded as founded on founded.component = labels.component
         ),
@@ -53,26 +54,26 @@ def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
     connect(connection, "household_pairs", "household_components")
 
 
-def name_households(connection: DuckDBPyConnection) -> None:
+def name_households(connection: DuckDBPyConnection, write: Write = keep) -> None:
     """Write ``identity.households``: one row per account that shares a household, with the strongest reason.
 
     The household is named after the smallest anchor key of its accounts.
     """
-    connection.execute(
+    write(
+        connection,
+        "households",
         """
-        create or replace table identity.households as
         with reasons as (
             select component, arg_min(reason, rank) as reason from household_shares group by component
         ),
         members as (
-            select households.component as household, reasons.reason, anchored.anchor_key, names.account_id
+            select households.component as household, reasons.component, reasons.reason, anchored.anchor_key
             from reasons
             join household_components as households on households.node = reasons.component
             join identity_anchored as anchored on anchored.component = reasons.component
-            join identity_names as names on names.component = reasons.component
         )
         select 'H' || upper(left(sha256(min(anchor_key) over (partition by household)), 16)) as household_id,
-            account_id, reason
+            component, reason
         from members
-        """
+        """,
     )

@@ -3,7 +3,7 @@
 What belongs here: reading the values of one identifier at a time. What does not: the comparison of records
 (``model.py``) and what follows when records are taken together (``clustering.py``).
 
-The policy is applied anew every night to all the data; nothing of it is remembered.
+The policy is applied anew every night, to what is counted of all the data: a median moves with every value.
 """
 
 from datetime import date
@@ -11,6 +11,7 @@ from datetime import date
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, keep
 from dagster_project.domain.sql_literal import literals
 
 VALUES = {"customer_id": "customer_id", "card": "card_id", "email": "email_key", "phone": "phone"}
@@ -55,14 +56,8 @@ def read_decisions(connection: DuckDBPyConnection, as_of: date) -> None:
     )
 
 
-def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``identity.demoted_identifiers``, ``identity.identifier_policies``, and ``identity_demoted`` (temp).
-
-    A demoted value joins nobody. The reason is the first that applies of ``blocked``, ``too_many_people``,
-    ``over_used``. People are told apart roughly, by how their given names begin: what somebody mistypes further on does
-    not make a new person.
-    """
-    rules = policy.identifiers.values()
+def write_policies(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity.identifier_policies``: one row per type of identifier."""
     connection.execute(
         """
         create or replace table identity.identifier_policies
@@ -74,9 +69,30 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
         [
             (rule.name, rule.strength, rule.confidence, rule.max_persons,
              len(rule.blocked_values) + len(rule.blocked_patterns))
-            for rule in rules
+            for rule in policy.identifiers.values()
         ],
     )  # fmt: skip
+
+
+def _people(only: str) -> str:
+    """SQL: one row per value (type, value, person_count) of the contacts; of those in the table ``only``, if named."""
+    return " union all ".join(
+        f"select '{type_}' as type, {column} as value, count(distinct left(given_first, 3)) as person_count "
+        f"from remembered.contacts where {column} is not null {_among(only, type_, column)} group by {column}"
+        for type_, column in VALUES.items()
+    )
+
+
+def _among(only: str, type_: str, column: str) -> str:
+    return f"and {column} in (select value from {only} where type = '{type_}')" if only else ""
+
+
+def count_people(connection: DuckDBPyConnection, policy: Policy, write: Write = keep, only: str = "") -> None:
+    """Write ``identity_notable``: the values that are blocked or carried by too many people.
+
+    Columns: type, value, person_count, reason. ``only`` names a table (type, value): no other is looked at.
+    """
+    rules = policy.identifiers.values()
     is_blocked = (
         " or ".join(
             [
@@ -92,31 +108,127 @@ def demote(connection: DuckDBPyConnection, policy: Policy) -> None:
         )
         or "false"
     )
-    values = " union all ".join(
-        f"select '{type_}' as type, {column} as value, "
-        "count(distinct left(given_first, 3)) as person_count "
-        f"from identity.contacts where {column} is not null group by {column}"
-        for type_, column in VALUES.items()
+    write(
+        connection,
+        "notable",
+        f"""
+        with judged as (
+            select people.*,
+                case when {is_blocked} then 'blocked'
+                    when person_count > max_person_count then 'too_many_people' end as reason
+            from ({_people(only)}) as people join identity.identifier_policies using (type)
+        )
+        from judged where reason is not null
+        """,
+    )
+
+
+_COLUMNS = {"card": "card_id", "email": "email_key", "phone": "phone", "payment_token": "payment_token"}
+
+
+def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = keep, only: str = "") -> None:
+    """Write ``identity_uses`` and ``identity_worn_tokens``: how the values of orders and tickets are used.
+
+    ``identity_uses``: one row per value that is used twice or on many busy days: type, value, uses, with how many
+    others of each type (``<type>_count``), busy_days. ``identity_worn_tokens`` (value): payment tokens that are used
+    more often than one person's. ``only`` names a table (type, value): no other is looked at.
+    """
+    _read_moves(connection, only)
+    selects = []
+    for rule in policy.identifiers.values():
+        if not rule.max_companions:
+            continue
+        counts = ", ".join(
+            f"count(distinct {column}) as {other}_count"
+            if other in rule.max_companions
+            else f"0::bigint as {other}_count"
+            for other, column in _COLUMNS.items()
+        )
+        key = _COLUMNS[rule.name]
+        moves = f"from identity_moves where {key} is not null {_among(only, rule.name, key)}"
+        selects.append(
+            f"""
+            select '{rule.name}' as type, used.*, coalesce(busy_days, 0) as busy_days
+            from (select {key} as value, count(*) as uses, {counts} {moves} group by {key}) as used
+            left join (
+                select value, count(*) as busy_days
+                from (
+                    select {key} as value {moves}
+                    group by {key}, date_trunc('day', seen_at) having count(*) >= {policy.busy_day_uses}
+                )
+                group by value having count(*) > {policy.max_busy_days}
+            ) as busy using (value)
+            where uses >= 2 or busy_days is not null
+            """
+        )
+    nothing = ", ".join(f"0::bigint as {other}_count" for other in _COLUMNS)
+    write(
+        connection,
+        "uses",
+        " union all ".join(selects)
+        or "select ''::varchar as type, ''::varchar as value, 0::bigint as uses, "
+        f"{nothing}, 0::bigint as busy_days limit 0",
+    )
+    write(
+        connection,
+        "worn_tokens",
+        f"""
+        select payment_token as value from identity_moves
+        where payment_token is not null {_among(only, "payment_token", "payment_token")}
+        group by payment_token having count(*) > {policy.token_max_uses}
+        """,
+    )
+    connection.execute("drop table identity_moves")
+
+
+def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
+    """Write ``identity_moves``: what orders and tickets carry; with ``only``, those that carry one of its values."""
+    by_contact = (
+        f"where email_key in (select value from {only} where type = 'email') "
+        f"or phone in (select value from {only} where type = 'phone')"
+    )
+    by_record = (
+        f"and (card_id in (select value from {only} where type = 'card') "
+        f"or payment_token in (select value from {only} where type = 'payment_token') "
+        "or contact_id in (select contact_id from identity_movers_contacts))"
     )
     connection.execute(
         f"""
-        create or replace temp table identity_demoted as
-        with over_used as ({_over_used(policy)}),
-        people as ({values}),
-        judged as (
-            select
-                people.*,
-                case
-                    when {is_blocked} then 'blocked'
-                    when person_count > max_person_count then 'too_many_people'
-                    when over_used.value is not null then 'over_used'
-                end as reason
-            from people
-            join identity.identifier_policies using (type)
-            left join over_used using (type, value)
-        )
-        select type, value, greatest(person_count, 1) as person_count, reason from judged where reason is not null
+        create or replace temp table identity_movers_contacts as
+        select contact_id from remembered.contacts {by_contact if only else "limit 0"};
+        create or replace temp table identity_moved as
+        select contact_id, card_id, payment_token, seen_at from remembered.records
+        where feed in ('shop_orders', 'pos_tickets') {by_record if only else ""};
+        create or replace temp table identity_moves as
+        select moved.*, email_key, phone
+        from identity_moved as moved
+        left join (
+            select contact_id, email_key, phone from remembered.contacts semi join identity_moved using (contact_id)
+        ) as contacts using (contact_id);
+        drop table identity_moved;
+        drop table identity_movers_contacts
         """
+    )
+
+
+def demote(connection: DuckDBPyConnection, policy: Policy, write: Write = keep) -> None:
+    """Write ``identity.demoted_identifiers`` and ``identity_demoted``, from all that was counted.
+
+    A demoted value joins nobody. The reason is the first that applies of ``blocked``, ``too_many_people``,
+    ``over_used``. People are told apart roughly, by how their given names begin: what somebody mistypes further on does
+    not make a new person.
+    """
+    connection.execute(f"create or replace temp table identity_over_used as {_over_used(policy)}")
+    write(
+        connection,
+        "demoted",
+        f"""
+        select type, value, greatest(person_count, 1) as person_count, reason from remembered.notable
+        union all
+        select type, value, greatest(person_count, 1), 'over_used'
+        from ({_people("identity_over_used")}) as people
+        anti join remembered.notable as notable using (type, value)
+        """,
     )
     connection.execute(
         """
@@ -134,36 +246,22 @@ def _over_used(policy: Policy) -> str:
     Only orders and tickets count, and only values used at least twice. Three signs: more different other keys than a
     person has, many busy days, very many uses. The median that guards the first and the last holds from ten values on.
     """
-    columns = {"card": "records.card_id", "email": "email_key", "phone": "phone", "payment_token": "payment_token"}
-    guard = f"(count(*) over () < 10 or {{count}} > {policy.median_factor} * quantile_disc({{count}}, 0.5) over ())"
     selects = []
     for rule in policy.identifiers.values():
         if not rule.max_companions:
             continue
-        companions = sorted(rule.max_companions.items())
-        counts = "".join(f", count(distinct {columns[other]}) as {other}_count" for other, _ in companions)
-        signs = [f"({other}_count > {limit} and {guard.format(count=f'{other}_count')})" for other, limit in companions]
-        signs.append(f"(uses > {policy.max_uses} and {guard.format(count='uses')})")
-        key = columns[rule.name]
-        moves = (
-            "from identity.records as records left join identity.contacts as contacts using (contact_id) "
-            f"where {key} is not null and records.feed in ('shop_orders', 'pos_tickets')"
+        limits = {**{f"{other}_count": limit for other, limit in rule.max_companions.items()}, "uses": policy.max_uses}
+        usual = ", ".join(f"quantile_disc({count}, 0.5) as usual_{count}" for count in limits)
+        signs = " or ".join(
+            f"({count} > {limit} and (everything < 10 or {count} > {policy.median_factor} * usual_{count}))"
+            for count, limit in limits.items()
         )
         selects.append(
             f"""
             select '{rule.name}' as type, value
-            from (select {key} as value, count(*) as uses{counts} {moves} group by {key})
-            where uses >= 2
-            qualify {" or ".join(signs)}
-            union all
-            select '{rule.name}', value
-            from (
-                select {key} as value {moves}
-                group by {key}, date_trunc('day', records.seen_at) having count(*) >= {policy.busy_day_uses}
-            )
-            group by value having count(*) > {policy.max_busy_days}
+            from remembered.uses,
+                (select count(*) as everything, {usual} from remembered.uses where type = '{rule.name}' and uses >= 2)
+            where type = '{rule.name}' and ((uses >= 2 and ({signs})) or busy_days > {policy.max_busy_days})
             """
         )
-    if not selects:
-        return "select null::varchar as type, null::varchar as value where false"
-    return "select distinct type, value from (" + " union all ".join(selects) + ")"
+    return " union all ".join(selects) or "select null::varchar as type, null::varchar as value where false"

@@ -369,7 +369,7 @@ def write_term_frequencies(connection: DuckDBPyConnection, model: Model) -> None
         create or replace temp table tf_family_name_key as
         select family_name_key, greatest({least!r}, coalesce(any_value(share), 0),
             0.0036 * pow(21.0 / (20 + coalesce(min(rank), {_RARE_FAMILY_NAME_RANK})), 0.85)) as tf_family_name_key
-        from (select distinct family_name_key from identity_profiles where family_name_key is not null)
+        from (select distinct family_name_key from splink_profiles where family_name_key is not null)
         left join (select replace(words_of(name), ' ', '') as letters, rank from reference_family_names) as names
             on letters = family_name_key
         left join share_of_family_name_key on share_of_family_name_key.name = family_name_key
@@ -378,7 +378,7 @@ def write_term_frequencies(connection: DuckDBPyConnection, model: Model) -> None
         select given_name_key, greatest({least!r}, coalesce(share, 0),
             0.02 * pow(9.0 / (8 + least(coalesce(rank, {_RARE_GIVEN_NAME_RANK}), {_RARE_GIVEN_NAME_RANK})), 1.3)
             ) as tf_given_name_key
-        from (select distinct given_name_key from identity_profiles where given_name_key is not null)
+        from (select distinct given_name_key from splink_profiles where given_name_key is not null)
         left join reference_given_letters on letters = given_name_key
         left join share_of_given_name_key on share_of_given_name_key.name = given_name_key;
         drop table share_of_family_name_key;
@@ -402,7 +402,7 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
         create or replace temp table splink_profiles as
         select profile_id, {columns}, given_name_forms, given_word_forms, given_first, given_word_count,
             is_known_given_name, family_name_forms, email_local, is_mobile
-        from identity_profiles
+        from remembered.profiles
         semi join (select l as profile_id from {pairs} union select r from {pairs}) using (profile_id);
         create or replace temp table splink_pairs as
         select l as join_key_l, r as join_key_r, 0 as match_key from {pairs}

@@ -7,6 +7,10 @@ A *contact block* is everything a record says of who it is: the numbers of web a
 birth date, address. Identical blocks are one contact. A *profile* is what contacts say in standard form, without the
 numbers: contacts that say the same are one profile, so that a million orders become some thousands of profiles before
 anything is compared. The payment token belongs to neither: it says which card paid, not who the person is.
+
+Contacts and profiles are numbered by a hash of what they say (63 bits: of ten million, two share a number once in two
+hundred thousand files). So a number means the same on every night, and what is remembered of it stays true. Nothing is
+decided by a number: where one goes before the other, the record that knows the person best says so (``FIRST``).
 """
 
 from datetime import date
@@ -15,6 +19,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import standard_forms
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 _BLOCK = (
     "customer_id",
@@ -46,6 +51,12 @@ _FEEDS: dict[str, dict[str, str]] = {
 FEED_ORDER = tuple(_FEEDS)
 """Feeds by how well they know the person; ties of one instant are broken in this order."""
 
+FEED_RANK = f"cast(list_position([{', '.join(repr(feed) for feed in _FEEDS)}], feed) as utinyint)"
+"""SQL: the place of a feed in that order."""
+
+FIRST = ("feed_rank", "seen_at", "record_id")
+"""The columns by which, of several records, the one that knows the person best goes first."""
+
 PROFILE = (
     "given_name_key",
     "given_initials",
@@ -66,7 +77,7 @@ NAMES_SOMEBODY = """
 """SQL: whether a contact is compared at all."""
 
 CONTENT = f"""
-    {", ".join(PROFILE)}, given_word_forms, family_name_forms,
+    {", ".join(PROFILE)}, given_word_forms, given_first, given_word_count, family_name_forms,
     case when not coalesce(
         email_key is not null
         or phone_key is not null
@@ -78,12 +89,30 @@ CONTENT = f"""
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
 
 
-def build_records(connection: DuckDBPyConnection) -> None:
-    """Write ``identity.records`` (one row per person-bearing record) and the temp table ``identity_blocks``.
+_SAID = """given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
+    email_local"""
 
-    Reads ``staging.stg_*`` of the four feeds that speak of people, and ``identity_decisions_in_force``: a record that a
-    steward declared different from another keeps a block of its own, whatever it says. A ticket never shares its block
-    with the card that it shows, of which nothing else may be known.
+
+NAMED_FROM = (
+    "contact_id", "feed", "record_id", "seen_at", "customer_id", "given_name_key", "given_initials", "family_name_key",
+    "birth_key", "email_key", "phone", "house_number", "street_key", "postal_code", "town_key", "given_name_forms",
+    "given_word_forms", "given_first", "given_word_count", "is_known_given_name", "family_name_forms", "email_local",
+)  # fmt: skip
+"""The columns of a contact that its name is made of (``name_contacts``)."""
+
+
+def _number(said: str) -> str:
+    """SQL: the number of what is said; never negative, for attribution makes numbers of its own below nought."""
+    return f"cast(hash({said}) >> 1 as bigint)"
+
+
+def _spoken() -> str:
+    """SQL: what each person-bearing record says, by the ``staging.stg_*`` of the four feeds that speak of people.
+
+    Reads ``identity_different``: a record that a steward declared different from another keeps a block of its own,
+    whatever it says. A ticket never shares its block with the card that it shows, of which nothing else may be known.
+    ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
+    ``key_mark`` is a hash of the record alone.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
@@ -100,9 +129,7 @@ def build_records(connection: DuckDBPyConnection) -> None:
             """
         )
     block = ", ".join(_BLOCK)
-    connection.execute(
-        f"""
-        create or replace temp table identity_blocks as
+    return f"""
         with spoken as ({" union all ".join(selects)}),
         parted as (
             select left_feed as feed, left_id as record_id from identity_different union
@@ -112,42 +139,64 @@ def build_records(connection: DuckDBPyConnection) -> None:
             spoken.*,
             case
                 when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
-                    then hash({block}, feed = 'pos_tickets', parted.feed, parted.record_id)
-            end as block
+                    then {_number(f"{block}, feed = 'pos_tickets', parted.feed, parted.record_id")}
+            end as contact_id,
+            hash(feed_rank, record_id) as key_mark,
+            hash(feed_rank, record_id, seen_at, payment_token, {block}, parted.feed is null) as mark
         from spoken
         left join parted using (feed, record_id)
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
-        """
-    )
-    # A contact is numbered by its best-known record: no number depends on how DuckDB hashes or on the order of rows.
-    connection.execute(
-        """
-        create or replace temp table identity_speakers as
-        select block, feed, record_id, seen_at,
-            row_number() over (order by feed_rank, seen_at, record_id) as contact_id
-        from (
-            select block,
-                unnest(arg_min(
-                    struct_pack(feed := feed, record_id := record_id, seen_at := seen_at, feed_rank := feed_rank),
-                    struct_pack(feed_rank := feed_rank, seen_at := seen_at, record_id := record_id)
-                ))
-            from identity_blocks where block is not null group by block
-        )
-        """
-    )
-    connection.execute(
-        """
-        create or replace temp table identity_keys as
-        select blocks.feed, blocks.feed_rank, blocks.record_id, speakers.contact_id, blocks.seen_at,
-            blocks.customer_id, blocks.card_id, blocks.payment_token
-        from identity_blocks as blocks left join identity_speakers as speakers using (block)
-        """
-    )
-    connection.execute("create or replace table identity.records as select * exclude (feed_rank) from identity_keys")
+    """
 
 
-def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Policy) -> None:
+def read_blocks(connection: DuckDBPyConnection, known: str = "") -> None:
+    """Write the temp table ``identity_blocks``: one row per person-bearing record; not of the marks in ``known``."""
+    but = f"anti join {known} using (mark)" if known else ""
+    connection.execute(f"create or replace temp table identity_blocks as from ({_spoken()}) {but}")
+
+
+def count_spoken(connection: DuckDBPyConnection) -> int:
+    """How many person-bearing records there are."""
+    return count_rows(connection, f"({_spoken()})")
+
+
+def find_gone(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_gone_records``: the rows of ``remembered.records`` that no staged record says any more."""
+    connection.execute(
+        "create or replace temp table identity_gone_records as "
+        f"from remembered.records anti join (select mark from ({_spoken()})) using (mark)"
+    )
+
+
+RECORDS = """
+    select feed, feed_rank, record_id, contact_id,
+        coalesce(contact_id, -1 - cast(key_mark >> 1 as bigint)) as node,
+        seen_at, customer_id, card_id, payment_token, key_mark, mark
+    from identity_blocks
+"""
+"""SQL: one row per record. ``node`` is the contact, or the record itself where it has nothing but a payment token."""
+
+SPEAKERS = f"""
+    select contact_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)}))),
+        min(seen_at) as first_at, max(seen_at) as last_at
+    from {{records}} where contact_id is not null group by contact_id
+"""
+"""SQL: one row per contact of ``records``: its best-known record, and when it was seen first and last."""
+
+
+def build_records(connection: DuckDBPyConnection) -> None:
+    """Write ``identity.records`` (one row per person-bearing record), ``identity_speakers`` and ``identity_blocks``."""
+    read_blocks(connection)
+    keep(connection, "records", RECORDS)
+    keep(connection, "speakers", SPEAKERS.format(records="identity_records"))
+
+
+def build_contacts(
+    connection: DuckDBPyConnection, *, as_of: date, policy: Policy, write: Write = keep, beside: str = ""
+) -> None:
     """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
+
+    Reads ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
 
     A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the
     day on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
@@ -158,13 +207,13 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         f"""
         create or replace temp table identity_written as
         with written as (
-            select speakers.contact_id, {block}, speakers.feed, speakers.record_id, speakers.seen_at,
+            select contact_id, {block}, blocks.feed, feed_rank, record_id, blocks.seen_at,
                 nullif(trim(regexp_replace(
                     blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') as given,
                 case when regexp_matches(blocks.last_name, '\\p{{L}}') then
                     nullif(trim(regexp_replace(
                         blocks.last_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') end as family
-            from identity_speakers as speakers join identity_blocks as blocks using (feed, record_id)
+            from identity_blocks as blocks join identity_speakers using (contact_id, feed_rank, record_id)
         )
         -- The whole name in one field: of the first field the last word is the family name, of the last field the first
         -- word is the given name.
@@ -194,28 +243,38 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
     standard_forms.write_addresses(connection, "identity_written")
     standard_forms.write_towns(connection, "identity_written")
     defaults = ", ".join(f"date '{day.isoformat()}'" for day in policy.default_birth_dates) or "null"
-    connection.execute(
+    known = f"union select birth_date, name_mark from {beside} where birth_date is not null" if beside else ""
+    write(
+        connection,
+        "trusted_dates",
         f"""
-        create or replace table identity.contacts as
         with dates as (
             select birth_date, count(*) as names
-            from (select distinct birth_date, given_as_read, family_as_read from identity_written
-                  where birth_date is not null)
+            from (
+                select birth_date, hash(given_as_read, family_as_read) as name_mark from identity_written
+                where birth_date is not null
+                {known or "group by all"}
+            )
             group by birth_date
-        ),
-        trusted_dates as (
-            select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
-            from dates
-            where coalesce(birth_date not in ({defaults}), true)
-                and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
-                and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
-                and not (
-                    names >= {policy.over_represented_names}
-                    and names > {policy.over_represented_share} * (select sum(names) from dates)
-                )
         )
+        select birth_date, strftime(birth_date, '%Y-%m-%d') as birth_key
+        from dates
+        where coalesce(birth_date not in ({defaults}), true)
+            and birth_date between date '{as_of.isoformat()}' - interval {policy.max_age_years} year
+            and date '{as_of.isoformat()}' - interval {policy.min_age_years} year
+            and not (
+                names >= {policy.over_represented_names}
+                and names > {policy.over_represented_share} * (select sum(names) from dates)
+            )
+        """,
+    )
+    write(
+        connection,
+        "contacts",
+        """
         select
-            written.* exclude (given_as_read, family_as_read),
+            written.* exclude (feed_rank, given_as_read, family_as_read),
+            hash(given_as_read, family_as_read) as name_mark,
             given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
             given.given_word_count, given.given_initials, given.is_known_given_name,
             family.family_name_key, family.family_name_forms,
@@ -227,65 +286,65 @@ def build_contacts(connection: DuckDBPyConnection, *, as_of: date, policy: Polic
         left join identity_emails as emails on emails.email = written.email
         left join identity_addresses as addresses on addresses.address_line1 = written.address_line1
         left join identity_towns as towns on towns.city = written.city
-        left join trusted_dates on trusted_dates.birth_date = written.birth_date
-        """
+        left join identity_trusted_dates as trusted_dates on trusted_dates.birth_date = written.birth_date
+        """,
     )
+    # The widest tables of the stage: nobody asks for them again, and the memory is wanted.
+    for table in ("blocks", "written", "given_names", "family_names", "emails", "addresses", "towns"):
+        connection.execute(f"drop table identity_{table}")
 
 
-def build_profiles(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_profiles`` (one row per profile) and ``identity_profile_contacts`` (contact_id, profile_id).
+def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_named``: one row per contact that is compared, what it says in standard form, and its profile.
 
     Only contacts that name somebody are compared; a bare e-mail, phone or card is looked up (``attribution.py``). What
     is demoted is not part of the content. Contents too thin to be one person's (a name alone) stay apart, each contact
-    its own profile. ``content`` identifies what a profile says; it is the same on every night that it is said.
+    its own profile.
     """
-    content = ", ".join(PROFILE)
-    connection.execute(
+    write(
+        connection,
+        "named",
         f"""
-        create or replace temp table identity_named as
-        select
-            contacts.* exclude (email_key, email_local, postal_code),
-            case when demoted_emails.value is null then email_key end as email_key,
-            case when demoted_emails.value is null then email_local end as email_local,
-            case when demoted_phones.value is null then contacts.phone end as phone_key,
-            contacts.postal_code,
-        from identity.contacts as contacts
-        left join identity_demoted as demoted_emails
-            on demoted_emails.type = 'email' and demoted_emails.value = contacts.email_key
-        left join identity_demoted as demoted_phones
-            on demoted_phones.type = 'phone' and demoted_phones.value = contacts.phone
-        where {NAMES_SOMEBODY}
-        """
-    )
-    connection.execute(
-        f"""
-        create or replace temp table identity_profile_contacts as
-        with hashed as (
-            select contact_id, hash({CONTENT}, different.feed, different.record_id) as content
-            from identity_named
-            left join (
-                select left_feed as feed, left_id as record_id from identity_different union
-                select right_feed, right_id from identity_different
-            ) as different using (feed, record_id)
-        ),
-        numbered as (
-            select content, row_number() over (order by min(contact_id)) as profile_id
-            from hashed group by content
+        with contacts as (
+            select * replace (
+                    case when demoted_emails.value is null then email_key end as email_key,
+                    case when demoted_emails.value is null then email_local end as email_local
+                ),
+                case when demoted_phones.value is null then phone end as phone_key,
+                {FEED_RANK} as feed_rank
+            from identity_contacts
+            left join (select value from identity_demoted where type = 'email') as demoted_emails
+                on demoted_emails.value = email_key
+            left join (select value from identity_demoted where type = 'phone') as demoted_phones
+                on demoted_phones.value = phone
+            where {NAMES_SOMEBODY}
         )
-        select contact_id, profile_id, content, min(contact_id) over (partition by profile_id) as speaker
-        from hashed join numbered using (content)
-        """
+        select contact_id, {_number(f"{CONTENT}, different.feed, different.record_id")} as profile_id,
+            feed, feed_rank, seen_at, record_id, customer_id, {", ".join(PROFILE)}, {_SAID}
+        from contacts
+        left join (
+            select left_feed as feed, left_id as record_id from identity_different union
+            select right_feed, right_id from identity_different
+        ) as different using (feed, record_id)
+        """,
     )
-    connection.execute(
+
+
+def build_profiles(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_profiles``: one row per profile of ``identity_named``.
+
+    A profile stands in the pairs as the record of ``FIRST`` among its own.
+    """
+    write(
+        connection,
+        "profiles",
         f"""
-        create or replace temp table identity_profiles as
-        select members.profile_id, members.content,
-            named.contact_id, named.feed, named.record_id, {content},
-            given_name_forms, given_word_forms, given_first, given_word_count, is_known_given_name, family_name_forms,
-            email_local,
-            coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
-        from identity_named as named
-        join identity_profile_contacts as members using (contact_id)
-        where members.speaker = named.contact_id
-        """
+        with speakers as (
+            select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)})))
+            from identity_named group by profile_id
+        )
+        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id,
+            {", ".join(PROFILE)}, {_SAID}, coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
+        from identity_named join speakers using (profile_id, feed_rank, record_id)
+        """,
     )

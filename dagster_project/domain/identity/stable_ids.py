@@ -11,9 +11,11 @@ An id that was ever given is never given to another account.
 from datetime import date
 from pathlib import Path
 
+import duckdb
 from duckdb import DuckDBPyConnection
 
-from dagster_project.domain.identity.clustering import count_rows
+from dagster_project.domain.identity.remembered import Write, count_rows, keep
+from dagster_project.domain.sql_literal import literal
 
 _HISTORY = {
     "account_link_history": (
@@ -37,7 +39,7 @@ def read_history(connection: DuckDBPyConnection, previous: Path | None) -> None:
     ``previous`` is not a release's database.
     """
     if previous is not None:
-        connection.execute(f"attach '{str(previous).replace(chr(39), chr(39) * 2)}' as last_release (read_only)")
+        connection.execute(f"attach {literal(previous)} as last_release (read_only)")
     try:
         present = set(
             connection.execute(
@@ -64,10 +66,89 @@ def read_history(connection: DuckDBPyConnection, previous: Path | None) -> None:
             connection.execute("detach last_release")
 
 
-def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -> None:
-    """Write ``identity.anchors``, ``account_links`` and their history, ``account_events``, ``account_redirects``.
+def write_history(connection: DuckDBPyConnection) -> None:
+    """Begin ``remembered.account_events`` and ``account_link_history`` with what the last release says of them."""
+    for table in ("account_events", "account_link_history", "account_redirects"):
+        keep(connection, table, f"from last_{table}")
 
-    Reads ``identity_attributed``, the profiles, the edges and the ``last_*`` tables.
+
+def is_named_after(connection: DuckDBPyConnection, previous: Path | None) -> bool:
+    """Whether the names and the history that are remembered are those of the release ``previous``: it has the id of the
+    run that gave them (``redirect``), and as many rows of each.
+    """
+    if previous is None:
+        return False
+    counts = [
+        [f"(select count(*) from {place}.{table})" for table in _HISTORY]
+        for place in ("remembered", "last_release.identity")
+    ]
+    connection.execute(f"attach {literal(previous)} as last_release (read_only)")
+    try:
+        found = connection.execute(
+            f"""
+            select (select max(run_id) from remembered.named_by), {", ".join(counts[0])}
+            union all
+            select (select max(release_id) from last_release.release.info), {", ".join(counts[1])}
+            """
+        ).fetchall()
+    except duckdb.CatalogException:
+        # No whole release, or one of an earlier version, which did not write them all.
+        return False
+    finally:
+        connection.execute("detach last_release")
+    return found[0] == found[1] and found[0][0] is not None
+
+
+def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) -> None:
+    """The same as ``read_history`` for the accounts in ``identity_old_links``, from what is remembered of the release.
+
+    What is remembered must be of ``previous`` (``is_named_after``).
+    """
+    connection.execute(
+        """
+        create or replace temp table last_account_links as
+        select feed, record_id, account_id, is_person_record from identity_old_links;
+        create or replace temp table last_anchors as select account_id, anchor_key from remembered.anchors;
+        create or replace temp table last_anonymous (feed varchar, record_id varchar)
+        """
+    )
+    if previous is None:
+        return
+    connection.execute(f"attach {literal(previous)} as last_release (read_only)")
+    try:
+        if connection.execute(
+            """
+            select 1 from duckdb_tables()
+            where database_name = 'last_release' and schema_name = 'account' and table_name = 'transactions'
+            """
+        ).fetchall():
+            connection.execute(
+                """
+                insert into last_anonymous
+                select feed, record_id from last_release.account.transactions
+                semi join (from identity_records anti join last_account_links using (feed, record_id)) as unlinked
+                    using (feed, record_id)
+                where feed in ('shop_orders', 'pos_tickets')
+                """
+            )
+    finally:
+        connection.execute("detach last_release")
+
+
+def name_all_again(connection: DuckDBPyConnection, previous: Path | None, *, as_of: date, run_id: str) -> None:
+    """Name all accounts of ``identity_attributed`` after the release ``previous``, which is not the one remembered."""
+    for table in ("records", "named", "edges"):
+        connection.execute(f"drop table identity_{table}")
+        connection.execute(f"create temp view identity_{table} as from remembered.{table}")
+    read_history(connection, previous)
+    write_history(connection)
+    name_accounts(connection, as_of=as_of, run_id=run_id)
+
+
+def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, write: Write = keep) -> None:
+    """Write ``identity_anchors`` and ``identity_account_links``; add to the history of links, events and redirects.
+
+    Reads ``identity_attributed``, the records, the contacts, the edges and the ``last_*`` tables.
     """
     connection.execute(
         """
@@ -100,23 +181,48 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str) -
     )
     _take_over_ids(connection)
     _give_new_ids(connection)
-    connection.execute(
+    write(
+        connection,
+        "anchors",
         """
-        create or replace table identity.anchors as
-        select account_id, anchor_feed, anchor_record_id, anchor_key
+        select account_id, anchor_feed, anchor_record_id, anchor_key, component
         from identity_anchored join identity_names using (component)
-        order by account_id
-        """
+        """,
     )
-    connection.execute(
+    write(
+        connection,
+        "account_links",
         """
-        create or replace table identity.account_links as
-        select feed, record_id, account_id, rule, confidence, is_person_record
+        select feed, record_id, account_id, rule, confidence, is_person_record, feed_rank, seen_at, node, component
         from identity_attributed join identity_names using (component)
-        """
+        """,
     )
     _close_links(connection, as_of, run_id)
     _write_events(connection, as_of, run_id)
+
+
+def redirect(connection: DuckDBPyConnection, run_id: str) -> None:
+    """Add tonight's merges to ``remembered.account_redirects``; the names that are remembered now are the run's."""
+    connection.execute("create or replace table remembered.named_by as select ? as run_id", [run_id])
+    connection.execute(
+        """
+        create or replace table remembered.account_redirects as
+        with merges as (
+            select account_id as old_account_id, other_account_id as account_id
+            from identity_changes
+            where event = 'merged'
+        ),
+        resolved as (
+            select last.old_account_id, coalesce(merges.account_id, last.account_id) as account_id
+            from remembered.account_redirects as last
+            left join merges on merges.old_account_id = last.account_id
+            union all
+            select * from merges
+        )
+        -- A redirect to an account that is retired leads nowhere; the events keep the history.
+        select resolved.* from resolved semi join remembered.anchors using (account_id)
+        """
+    )
 
 
 def _close_links(connection: DuckDBPyConnection, as_of: date, run_id: str) -> None:
@@ -128,24 +234,20 @@ def _close_links(connection: DuckDBPyConnection, as_of: date, run_id: str) -> No
     """
     connection.execute(
         f"""
-        create or replace table identity.account_link_history as
+        insert into remembered.account_link_history
         with ended as (
             select last.feed, last.record_id, last.account_id, links.account_id as next_account_id
-            from last_account_links as last left join identity.account_links as links using (feed, record_id)
+            from last_account_links as last left join identity_account_links as links using (feed, record_id)
             where links.account_id is distinct from last.account_id
             union all
             select links.feed, links.record_id, null, links.account_id
-            from identity.account_links as links
+            from (from identity_account_links anti join last_account_links using (feed, record_id)) as links
             semi join (
                 select feed, record_id from last_anonymous
-                union select feed, record_id from last_account_link_history
+                union select feed, record_id from remembered.account_link_history
             ) as known using (feed, record_id)
-            anti join last_account_links using (feed, record_id)
         )
-        select feed, record_id, account_id, until_on, next_account_id, run_id from last_account_link_history
-        union all
         select feed, record_id, account_id, date '{as_of.isoformat()}', next_account_id, ? from ended
-        order by until_on, run_id, feed, record_id
         """,
         [run_id],
     )
@@ -179,10 +281,11 @@ def _give_new_ids(connection: DuckDBPyConnection) -> None:
         """
         create or replace temp table identity_taken as
         select account_id from last_account_links
-        union select account_id from last_account_events
-        union select other_account_id from last_account_events where other_account_id is not null
-        union select old_account_id from last_account_redirects
-        union select account_id from last_account_redirects
+        union select account_id from last_anchors
+        union select account_id from remembered.account_events
+        union select other_account_id from remembered.account_events where other_account_id is not null
+        union select old_account_id from remembered.account_redirects
+        union select account_id from remembered.account_redirects
         """
     )
     connection.execute(
@@ -232,10 +335,10 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             select distinct account_id from last_account_links
         ),
         gone as (
-            select account_id from old_accounts anti join identity.anchors using (account_id)
+            select account_id from old_accounts anti join identity_anchors using (account_id)
         ),
         fresh as (
-            select account_id, anchor_key from identity.anchors anti join old_accounts using (account_id)
+            select account_id, anchor_key from identity_anchors anti join old_accounts using (account_id)
         )
         select gone.account_id, case when successors.account_id is null then 'retired' else 'merged' end as event,
             successors.account_id as other_account_id
@@ -248,7 +351,7 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
     )
     connection.execute(
         f"""
-        create or replace table identity.account_events as
+        insert into remembered.account_events
         with moved as (
             select account_id from identity_changes where event in ('merged', 'split')
             union select other_account_id from identity_changes where event in ('merged', 'split')
@@ -259,16 +362,16 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             select 'accepted' as decision, feed, record_id, account_id from last_account_links semi join moved
                 using (account_id)
             union all
-            select 'accepted', feed, record_id, account_id from identity.account_links semi join moved
+            select 'accepted', feed, record_id, account_id from identity_account_links semi join moved
                 using (account_id) anti join last_account_links using (feed, record_id)
             union all
-            select 'refused', feed, record_id, account_id from identity.account_links semi join moved using (account_id)
+            select 'refused', feed, record_id, account_id from identity_account_links semi join moved using (account_id)
         ),
         said as (
             select distinct on (profile_id, account_id) profile_id, account_id, feed, record_id
             from accounts
-            join identity.records using (feed, record_id)
-            join identity_profile_contacts using (contact_id)
+            join identity_records using (feed, record_id)
+            join (select contact_id, profile_id from identity_named) using (contact_id)
             where decision = 'accepted'
             order by profile_id, account_id, feed, record_id
         ),
@@ -277,7 +380,7 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
                 (edges.rule = 'decision', coalesce(edges.weight, 0), left_record_id, right_record_id) as strength,
                 rule || coalesce(': ' || reason, '') || ', ' || left_feed || '|' || left_record_id
                     || ' - ' || right_feed || '|' || right_record_id as cause
-            from identity.edges as edges
+            from identity_edges as edges
             join accounts as lefts
                 on lefts.feed = left_feed and lefts.record_id = left_record_id and lefts.decision = edges.decision
             join accounts as rights
@@ -297,8 +400,6 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
                   union all select decision, r, l, strength, cause from bridges)
             group by decision, one, other
         )
-        select * from last_account_events
-        union all
         select
             changes.account_id, changes.event, changes.other_account_id, date '{as_of.isoformat()}' as "at",
             ? as run_id,
@@ -314,23 +415,4 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             and causes.decision = case changes.event when 'merged' then 'accepted' else 'refused' end
         """,
         [run_id],
-    )
-    connection.execute(
-        """
-        create or replace table identity.account_redirects as
-        with merges as (
-            select account_id as old_account_id, other_account_id as account_id
-            from identity_changes
-            where event = 'merged'
-        ),
-        resolved as (
-            select last.old_account_id, coalesce(merges.account_id, last.account_id) as account_id
-            from last_account_redirects as last
-            left join merges on merges.old_account_id = last.account_id
-            union all
-            select * from merges
-        )
-        -- A redirect to an account that is retired leads nowhere; the events keep the history.
-        select resolved.* from resolved semi join identity.anchors using (account_id)
-        """
     )

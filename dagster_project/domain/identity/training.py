@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 
 from duckdb import DuckDBPyConnection
 
-from dagster_project.domain.identity.blocking import find_pairs, link_declared
-from dagster_project.domain.identity.clustering import count_rows
-from dagster_project.domain.identity.identifiers import demote, read_decisions
+from dagster_project.domain.identity import build_people
+from dagster_project.domain.identity.blocking import find_pairs
+from dagster_project.domain.identity.identifiers import read_decisions, write_policies
 from dagster_project.domain.identity.model import COMPARISONS, Model, read_model, score_pairs
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records
-from dagster_project.domain.identity.scores import ScoreMemory
-from dagster_project.domain.identity.stable_ids import read_history
+from dagster_project.domain.identity.remembered import count_rows
+from dagster_project.domain.identity.scores import look_up, start_scores
 from dagster_project.domain.identity.verdicts import judge
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
     connection.execute(
         f"""
         create or replace temp table training_labels as
-        select profile_id, label, content from ({labels}) join identity_profiles using (profile_id)
+        select profile_id, label from ({labels}) join identity_profiles using (profile_id)
         """
     )
     connection.execute(
@@ -89,9 +88,9 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
         create or replace temp table training_same as
         select lefts.profile_id as l, rights.profile_id as r
         from training_labels as lefts join training_labels as rights using (label)
-        where lefts.content < rights.content
+        where lefts.profile_id < rights.profile_id
         qualify row_number() over (
-            partition by label order by hash(lefts.content, rights.content)
+            partition by label order by hash(lefts.profile_id, rights.profile_id)
         ) <= {PAIRS_PER_PERSON}
         """
     )
@@ -105,7 +104,7 @@ def count_pairs(connection: DuckDBPyConnection, model: Model, labels: str) -> tu
         f"""
         create or replace temp table training_different as
         with placed as (
-            select *, row_number() over (order by hash(content), content) - 1 as place, count(*) over () as total
+            select *, row_number() over (order by profile_id) - 1 as place, count(*) over () as total
             from training_labels
         ),
         drawn as (
@@ -237,7 +236,7 @@ def train_from_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, v
         f"""
         create or replace temp table training_profiles as select * from identity_profiles order by profile_id;
         create or replace temp table training_sample as
-        select * from training_profiles order by hash(content), profile_id limit {_SAMPLED_PROFILES}
+        select * from training_profiles order by hash(profile_id) limit {_SAMPLED_PROFILES}
         """
     )
     seen = _read_u(connection, model)
@@ -539,20 +538,16 @@ def check(trained: Trained) -> None:
 def prepare(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
     """Make the profiles, the pairs that blocking finds (``identity_pairs``) and what judging them needs."""
     connection.execute("create schema if not exists identity")
-    read_history(connection, None)
     read_decisions(connection, as_of)
-    build_records(connection)
-    build_contacts(connection, as_of=as_of, policy=policy)
-    demote(connection, policy)
-    build_profiles(connection)
-    link_declared(connection)
+    write_policies(connection, policy)
+    build_people(connection, as_of=as_of, policy=policy, announce=lambda step: None)
     find_pairs(connection, policy)
 
 
 ACCOUNTS_OF_PROFILES = """
     select profile_id, any_value(account_id) as label
-    from identity_profile_contacts
-    join identity.records using (contact_id)
+    from (select contact_id, profile_id from identity_named)
+    join remembered.records using (contact_id)
     join identity.account_links using (feed, record_id)
     where feed in ('shop_customers', 'loyalty_members')
     group by profile_id
@@ -575,9 +570,9 @@ class PairChanges:
 def compare_pairs(connection: DuckDBPyConnection, before: Model, after: Model, policy: Policy) -> PairChanges:
     """What the pairs of ``prepare`` would be under either model, each judged by itself, before any clustering."""
     for name, model in (("before", before), ("after", after)):
-        with ScoreMemory(connection, model, None) as scores:
-            scores.look_up("identity_pairs")
-            judge(connection, model, policy)
+        start_scores(connection)
+        look_up(connection, model, "identity_pairs")
+        judge(connection, model, policy)
         connection.execute(
             f"create or replace temp table training_{name} as select l, r from identity_verdicts where joins"
         )

@@ -16,6 +16,7 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.model import COMPARISONS, Model
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.remembered import Write, keep
 
 _BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
 
@@ -92,7 +93,7 @@ def _judged(model: Model, policy: Policy) -> str:
     dates = _any_of({"birth_date": model.perhaps_two.get("birth_date", ())})
     return f"""
         with weighed as (
-            select scores.* exclude (weight, one, other),
+            select scores.* exclude (weight, is_inside),
                 scores.weight + case when links.type is null then 0 else {policy.declared_weight} end as weight,
                 links.type as declared
             from identity_scores as scores left join identity_links as links using (l, r)
@@ -130,24 +131,23 @@ def _judged(model: Model, policy: Policy) -> str:
     """
 
 
-def judge(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
+def judge(connection: DuckDBPyConnection, model: Model, policy: Policy, write: Write = keep) -> None:
     """Write ``identity_verdicts``: one row per scored pair that somebody may ask about.
 
     Columns: l, r, weight (log2 odds, a declared number's weight included), declared (type or null), joins, conflict
     (0, 1, 2), pardons, reason (null where it joins), is_telling, and the levels. Most scored pairs say nothing: two
     people who share a name or a street.
     """
-    connection.execute(
-        "create or replace temp table identity_verdicts as "
-        f"{_judged(model, policy)} select * from judged where is_telling"
-    )
+    write(connection, "verdicts", f"{_judged(model, policy)} select * from judged where is_telling")
 
 
-def judge_components(connection: DuckDBPyConnection, model: Model, policy: Policy) -> None:
+def judge_components(
+    connection: DuckDBPyConnection, model: Model, policy: Policy, into: str = "remembered.verdicts"
+) -> None:
     """Add to ``identity_verdicts`` the other pairs within ``identity_components``: they may contradict a union."""
     connection.execute(
         f"""
-        insert into identity_verdicts
+        insert into {into}
         {_judged(model, policy)}
         select judged.*
         from judged

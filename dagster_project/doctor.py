@@ -66,7 +66,7 @@ def examine(settings: Settings, *, now: datetime, is_full: bool = False) -> list
         ("raw", lambda: _raw(settings, is_full)),
         ("landing", lambda: _landing(settings, now)),
         ("warehouse", lambda: _warehouse(settings, is_busy, is_full)),
-        ("identity", lambda: _identity(settings, is_busy, is_full)),
+        ("identity", lambda: _identity(settings)),
         ("privacy", lambda: _privacy(settings, now, is_busy)),
         ("dagster", lambda: _dagster(settings)),
     ]
@@ -422,7 +422,7 @@ def _database_damage(subject: str, path: Path, query: str, is_full: bool) -> Fin
     return None
 
 
-def _identity(settings: Settings, is_busy: bool, is_full: bool) -> Iterator[Finding]:
+def _identity(settings: Settings) -> Iterator[Finding]:
     model = settings.identity_model
     try:
         version = read_model(model).version

@@ -4,7 +4,8 @@
 may speak for a person), ``blocking`` (which profiles are compared), ``scores`` (how alike they are, by ``model``),
 ``verdicts`` (what that means), ``clustering`` (what follows when all are taken together), ``edges`` (pairs as rows),
 ``attribution`` (records to clusters), ``stable_ids`` (clusters to account ids, the only part that knows the last
-release), ``households``, ``shared_identifiers``.
+release), ``households``, ``shared_identifiers``. All that they write is kept (``remembered``), and a night runs them on
+what its changes touch (``night``).
 
 What belongs here: who is who. What does not: what is known about an account (the account stage), and any judgement of
 the result (the gate).
@@ -42,7 +43,6 @@ from dagster_project.domain.identity.remembered import (
     hash_of,
     keep,
     open_memory,
-    work_on_all,
 )
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
@@ -243,7 +243,7 @@ def _resolve_changes(
     night.renew_people(connection, as_of=as_of, policy=policy, tell=tell)
     if rules_for(count_rows(connection, "remembered.profiles")) != before:
         # Other rules find other pairs: the people are known, the rest follows anew.
-        work_on_all(connection)
+        night.work_on_all(connection)
         return _resolve_all(connection, as_of, run_id, previous, policy, model, tell)
     scored = night.renew_clusters(connection, policy=policy, model=model, tell=tell)
     night.renew_accounts(

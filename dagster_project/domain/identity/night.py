@@ -63,6 +63,20 @@ def _among(column: str, name: str) -> str:
     return f"{column} in (from identity_{name})"
 
 
+def _differing(one: str, other: str) -> str:
+    """SQL: the rows that only one of two queries has."""
+    return f"(({one} except {other}) union ({other} except {one}))"
+
+
+def work_on_all(connection: DuckDBPyConnection) -> None:
+    """Make ``identity_<name>`` the view of the whole again, of what the people are."""
+    for name in ("records", "speakers", "contacts", "named", "profiles", "notable", "uses", "worn_tokens", "demoted"):
+        connection.execute(f"drop table if exists identity_{name}")
+        connection.execute(f"create or replace temp view identity_{name} as from remembered.{name}")
+    _link(connection, "true")
+    _set(connection, "known_scores", "from remembered.scores")
+
+
 def read_changes(connection: DuckDBPyConnection, tell: Tell) -> bool:
     """Write ``identity_new_records`` and ``identity_gone_records``; False where they are too many for a night."""
     read_blocks(connection, "remembered.records")
@@ -215,12 +229,7 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
     _set(
         connection,
         "redates",
-        """
-        select birth_date from (
-            (from remembered.trusted_dates except from identity_trusted_dates)
-            union (from identity_trusted_dates except from remembered.trusted_dates)
-        )
-        """,
+        f"select birth_date from {_differing('from remembered.trusted_dates', 'from identity_trusted_dates')}",
     )
     _set(
         connection,
@@ -286,20 +295,14 @@ def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
     _set(
         connection,
         "worn_changes",
-        """
-        (from identity_old_worn except from identity_worn_tokens)
-        union (from identity_worn_tokens except from identity_old_worn)
-        """,
+        f"from {_differing('from identity_old_worn', 'from identity_worn_tokens')}",
     )
     demote(connection, policy, part)
     _set(connection, "old_demoted", "select type, value from remembered.demoted")
     _set(
         connection,
         "demotions",
-        """
-        (from identity_old_demoted except select type, value from identity_demoted)
-        union (select type, value from identity_demoted except from identity_old_demoted)
-        """,
+        f"from {_differing('from identity_old_demoted', 'select type, value from identity_demoted')}",
     )
     connection.execute("create or replace table remembered.demoted as from identity_demoted")
 
@@ -324,11 +327,8 @@ def _renew_declared(connection: DuckDBPyConnection) -> None:
     _set(
         connection,
         "relinked",
-        """
-        with changed as (
-            (from identity_old_declared except from identity_declared)
-            union (from identity_declared except from identity_old_declared)
-        )
+        f"""
+        with changed as (from {_differing("from identity_old_declared", "from identity_declared")})
         select l as profile_id from changed union select r from changed
         """,
     )
@@ -478,11 +478,8 @@ def _renew_components(connection: DuckDBPyConnection, policy: Policy, model: Mod
     _set(
         connection,
         "movers",
-        """
-        with redecided as (
-            (from remembered.decided except from identity_decided)
-            union (from identity_decided except from remembered.decided)
-        )
+        f"""
+        with redecided as (from {_differing("from remembered.decided", "from identity_decided")})
         select profile_id as node from identity_rescored
         -- Of two pairs that weigh the same, the one goes first whose records know their people better.
         union from identity_respoken_profiles
@@ -585,13 +582,12 @@ def find_islands(connection: DuckDBPyConnection) -> None:
     _set(
         connection,
         "steered_records",
-        """
+        f"""
         with moved as (
             select feed, record_id from identity_new_records union all select feed, record_id from identity_gone_records
         ),
         changed as (
-            (from identity_decisions_in_force except from remembered.decisions)
-            union (from remembered.decisions except from identity_decisions_in_force)
+            (from {_differing("from identity_decisions_in_force", "from remembered.decisions")})
             -- Who is decided about together with a record that is gone or says something else is tied to it no more.
             union (
                 from identity_decisions_in_force

@@ -59,20 +59,6 @@ def hash_of(said: object, files: Iterable[Path]) -> str:
     return hashlib.sha256(words.encode() + b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def work_on_all(connection: DuckDBPyConnection) -> None:
-    """Make ``identity_<name>`` the view of the whole again, of what the people are."""
-    for name in ("records", "speakers", "contacts", "named", "profiles", "notable", "uses", "worn_tokens", "demoted"):
-        connection.execute(f"drop table if exists identity_{name}")
-        connection.execute(f"create or replace temp view identity_{name} as from remembered.{name}")
-    connection.execute(
-        """
-        create or replace temp table identity_links as
-        select l, r, min(type) as type from remembered.declared group by l, r;
-        create or replace temp table identity_known_scores as from remembered.scores
-        """
-    )
-
-
 def open_memory(connection: DuckDBPyConnection, *, tables: str, scores: str) -> set[str]:
     """What of it may be built on tonight: nothing, the ``scores``, or these and all other ``tables``.
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pytest
 
 from dagster_project.domain.identity import Model, Policy, blocking, read_model, read_policy, resolve
-from dagster_project.domain.identity import night as night_of_identity
+from dagster_project.domain.identity.night import people as night_of_identity
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

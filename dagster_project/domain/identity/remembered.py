@@ -4,7 +4,7 @@ What belongs here: how the tables are kept, changed in place, trusted and forgot
 means; each is described where it is made.
 
 The tables hold everything that the stage worked out over all records. A night works on the part that its new, changed
-and vanished records touch (``night.py``) and puts the result in its place; a full build works on everything. Both run
+and vanished records touch (``night``) and puts the result in its place; a full build works on everything. Both run
 the same SQL, over tables called ``identity_<name>``: the part of ``remembered.<name>``, or a view of the whole.
 
 It is a cache: lost, damaged, of another policy, model or version, or left by a killed run, it is made again, and every
@@ -46,6 +46,21 @@ def replace_part(connection: DuckDBPyConnection, name: str, gone: str, fresh: st
     """
     connection.execute(f"delete from remembered.{name} where {gone}")
     connection.execute(f"insert into remembered.{name} by name select * from {fresh or f'identity_{name}'}")
+
+
+def work(connection: DuckDBPyConnection, name: str, query: str) -> None:
+    """Make the working table ``identity_<name>`` from the query."""
+    connection.execute(f"create or replace temp table identity_{name} as {query}")
+
+
+def among(column: str, name: str) -> str:
+    """SQL: whether the column is in the working table ``identity_<name>``, which has but one."""
+    return f"{column} in (from identity_{name})"
+
+
+def differing(one: str, other: str) -> str:
+    """SQL: the rows that only one of two queries has."""
+    return f"(({one} except {other}) union ({other} except {one}))"
 
 
 def count_rows(connection: DuckDBPyConnection, table: str) -> int:

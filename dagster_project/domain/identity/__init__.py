@@ -45,7 +45,11 @@ from dagster_project.domain.identity.remembered import (
     open_memory,
 )
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
-from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
+from dagster_project.domain.identity.shared_identifiers import (
+    find_carriers,
+    find_token_carriers,
+    write_shared_identifiers,
+)
 from dagster_project.domain.identity.stable_ids import (
     is_named_after,
     name_accounts,
@@ -215,7 +219,6 @@ def _resolve_all(
     write_edges(connection)
     tell("attribution")
     attribute(connection, policy)
-    keep(connection, "ties", night.TIES)
     keep(connection, "decisions", "from identity_decisions_in_force")
     tell("ids")
     read_history(connection, previous)
@@ -224,6 +227,13 @@ def _resolve_all(
     redirect(connection, run_id)
     tell("households")
     name_households(connection)
+    find_carriers(connection)
+    connection.execute(
+        "create or replace temp view identity_token_names as "
+        "select hash(payment_token) as token, payment_token as value from remembered.records "
+        "where payment_token is not null"
+    )
+    find_token_carriers(connection)
     write_shared_identifiers(connection)
     return scored
 

@@ -4,21 +4,30 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.clustering import connect
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.remembered import Write, keep
+from dagster_project.domain.identity.remembered import Write, among, keep
+
+_REASONS = ("address_and_name", "shared_landline", "shared_email", "shared_phone")
+"""Strongest first: one address and one family name; a value that two accounts carry and that did not join them."""
 
 
 def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
-    """Write ``household_components`` (node, component): the clusters that live with others, and ``household_shares``.
+    """Write what makes households, of everything: who shares what, and who lives together by that."""
+    list_household_values(connection)
+    share_households(connection, policy)
+    connect_households(connection)
 
-    Reasons, strongest first: ``address_and_name`` (one address, one family name), ``shared_landline``, ``shared_email``
-    and ``shared_phone`` (a value that two accounts carry and that did not join them).
+
+def list_household_values(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_household_values`` (component, rank, value): by what founded components may live with others.
+
+    ``rank`` is the place of the reason.
     """
-    most = policy.household_max_accounts
-    connection.execute(
-        f"""
-        create or replace temp table household_shares as
+    write(
+        connection,
+        "household_values",
+        """
         with people as (
-            select distinct labels.component, house_number, street_key, coalesce(postal_code, town_key) as town,
+            select labels.component, house_number, street_key, coalesce(postal_code, town_key) as town,
                 family_name_forms, is_mobile,
                 -- A present carries the e-mail of who pays: those two need not live together.
                 case when presents.profile_id is null then email_key end as email_key,
@@ -29,51 +38,80 @@ def find_households(connection: DuckDBPyConnection, policy: Policy) -> None:
                 select distinct profile_id from identity_named semi join identity_presents using (contact_id)
             ) as presents using (profile_id)
             semi join identity_founded as founded on founded.component = labels.component
-        ),
-        shares as (
-            select 1 as rank, 'address_and_name' as reason, component,
+        )
+        select distinct component, rank, value
+        from (
+            select 1 as rank, component,
                 hash(1, house_number, street_key, town, unnest(family_name_forms)) as value
             from people where house_number is not null and street_key is not null and town is not null
             union all
-            select case when is_mobile then 4 else 2 end,
-                case when is_mobile then 'shared_phone' else 'shared_landline' end, component, hash(2, phone_key)
+            select case when is_mobile then 4 else 2 end, component, hash(2, phone_key)
             from people where phone_key is not null
             union all
-            select 3, 'shared_email', component, hash(3, email_key) from people where email_key is not null
-        ),
-        shared as (
-            select rank, reason, value, component from (select distinct rank, reason, value, component from shares)
-            qualify count(*) over (partition by value) between 2 and {most}
+            select 3, component, hash(3, email_key) from people where email_key is not null
         )
-        select rank, reason, component, min(component) over (partition by value) as head from shared
-        """
+        """,
     )
-    connection.execute(
-        "create or replace temp table household_pairs as select head as l, component as r from household_shares"
-    )
-    connect(connection, "household_pairs", "household_components")
 
 
-def name_households(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity.households``: one row per account that shares a household, with the strongest reason.
+def share_households(connection: DuckDBPyConnection, policy: Policy, write: Write = keep, of: str = "") -> None:
+    """Write ``identity_household_shares`` (rank, value, component, head): the values that some components share.
 
-    The household is named after the smallest anchor key of its accounts.
+    ``head`` is the smallest of them. ``of`` names a working table (value): of these only.
     """
     write(
         connection,
-        "households",
+        "household_shares",
+        f"""
+        with shared as (
+            select rank, value, component from remembered.household_values
+            {f"where {among('value', of)}" if of else ""}
+            qualify count(*) over (partition by value) between 2 and {policy.household_max_accounts}
+        )
+        select rank, value, component, min(component) over (partition by value) as head from shared
+        """,
+    )
+
+
+def connect_households(connection: DuckDBPyConnection, write: Write = keep, of: str = "") -> None:
+    """Write ``identity_household_components`` (node, component): the components that live with others.
+
+    ``of`` names a working table (component) in which every household is whole: of these only.
+    """
+    connection.execute(
+        f"""
+        create or replace temp table household_pairs as
+        select head as l, component as r from remembered.household_shares
+        {f"where {among('component', of)}" if of else ""}
         """
+    )
+    connect(connection, "household_pairs", "household_connected")
+    write(connection, "household_components", "from household_connected")
+
+
+def name_households(connection: DuckDBPyConnection, write: Write = keep, of: str = "") -> None:
+    """Write ``identity_households``: one row per component of an account that shares a household, with the strongest
+    reason.
+
+    The household is named after the smallest anchor key of its accounts. ``of`` names a working table (component) in
+    which every household is whole: of these only.
+    """
+    only = f"where {among('component', of)}" if of else ""
+    write(
+        connection,
+        "households",
+        f"""
         with reasons as (
-            select component, arg_min(reason, rank) as reason from household_shares group by component
+            select component, min(rank) as rank from remembered.household_shares {only} group by component
         ),
         members as (
-            select households.component as household, reasons.component, reasons.reason, anchored.anchor_key
+            select households.component as household, reasons.component, reasons.rank, anchors.anchor_key
             from reasons
-            join household_components as households on households.node = reasons.component
-            join identity_anchored as anchored on anchored.component = reasons.component
+            join remembered.household_components as households on households.node = reasons.component
+            join remembered.anchors as anchors on anchors.component = reasons.component
         )
         select 'H' || upper(left(sha256(min(anchor_key) over (partition by household)), 16)) as household_id,
-            component, reason
+            component, {list(_REASONS)}[rank] as reason
         from members
         """,
     )

@@ -63,6 +63,19 @@ def differing(one: str, other: str) -> str:
     return f"(({one} except {other}) union ({other} except {one}))"
 
 
+def renew(connection: DuckDBPyConnection, name: str, key: str, where: str) -> None:
+    """In ``remembered.<name>`` put ``identity_<name>`` in the place of the rows ``where``; writes only what differs.
+
+    No row may stand twice, and the rows of one ``key`` are all of them among those ``where`` or none. Leaves
+    ``identity_old_<name>``, the rows as they were, and ``identity_changed_<name>``, those of the old and the new that
+    are not in both.
+    """
+    work(connection, f"old_{name}", f"from remembered.{name} where {where}")
+    work(connection, f"changed_{name}", differing(f"from identity_old_{name}", f"from identity_{name}"))
+    changed = f"{key} in (select {key} from identity_changed_{name})"
+    replace_part(connection, name, changed, f"(from identity_{name} where {changed})")
+
+
 def count_rows(connection: DuckDBPyConnection, table: str) -> int:
     """The number of rows of a table."""
     return int(connection.execute(f"select count(*) from {table}").fetchall()[0][0])

@@ -28,6 +28,16 @@ _HISTORY = {
         'account_id varchar, event varchar, other_account_id varchar, "at" date, run_id varchar, cause varchar'
     ),
 }
+_EVER_GIVEN = (
+    ("identity_names", "account_id"),
+    ("last_account_links", "account_id"),
+    ("last_anchors", "account_id"),
+    ("remembered.account_events", "account_id"),
+    ("remembered.account_events", "other_account_id"),
+    ("remembered.account_redirects", "old_account_id"),
+    ("remembered.account_redirects", "account_id"),
+)
+"""Where an id stands that was ever given: table and column."""
 _LATER = frozenset({"account_link_history"})
 """What earlier versions of the code did not write: empty where the last release does not have it."""
 
@@ -108,7 +118,7 @@ def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) ->
         """
         create or replace temp table last_account_links as
         select feed, record_id, account_id, is_person_record from identity_old_links;
-        create or replace temp table last_anchors as select account_id, anchor_key from remembered.anchors;
+        create or replace temp view last_anchors as select account_id, anchor_key from remembered.anchors;
         create or replace temp table last_anonymous (feed varchar, record_id varchar)
         """
     )
@@ -126,7 +136,7 @@ def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) ->
                 """
                 insert into last_anonymous
                 select feed, record_id from last_release.account.transactions
-                semi join (from identity_records anti join last_account_links using (feed, record_id)) as unlinked
+                semi join (from identity_attributed anti join last_account_links using (feed, record_id)) as unlinked
                     using (feed, record_id)
                 where feed in ('shop_orders', 'pos_tickets')
                 """
@@ -137,9 +147,6 @@ def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) ->
 
 def name_all_again(connection: DuckDBPyConnection, previous: Path | None, *, as_of: date, run_id: str) -> None:
     """Name all accounts of ``identity_attributed`` after the release ``previous``, which is not the one remembered."""
-    for table in ("records", "named", "edges"):
-        connection.execute(f"drop table identity_{table}")
-        connection.execute(f"create temp view identity_{table} as from remembered.{table}")
     read_history(connection, previous)
     write_history(connection)
     name_accounts(connection, as_of=as_of, run_id=run_id)
@@ -148,7 +155,7 @@ def name_all_again(connection: DuckDBPyConnection, previous: Path | None, *, as_
 def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, write: Write = keep) -> None:
     """Write ``identity_anchors`` and ``identity_account_links``; add to the history of links, events and redirects.
 
-    Reads ``identity_attributed``, the records, the contacts, the edges and the ``last_*`` tables.
+    Reads ``identity_attributed``, ``identity_records``, the contacts, the edges and the ``last_*`` tables.
     """
     connection.execute(
         """
@@ -193,7 +200,8 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, w
         connection,
         "account_links",
         """
-        select feed, record_id, account_id, rule, confidence, is_person_record, feed_rank, seen_at, node, component
+        select feed, record_id, account_id, rule, confidence, is_person_record, feed_rank, seen_at, node, component,
+            is_founder, key_mark, token
         from identity_attributed join identity_names using (component)
         """,
     )
@@ -279,17 +287,6 @@ def _give_new_ids(connection: DuckDBPyConnection) -> None:
     """A new id is a hash of the anchor record; a taken one is hashed again with the number of the try."""
     connection.execute(
         """
-        create or replace temp table identity_taken as
-        select account_id from last_account_links
-        union select account_id from last_anchors
-        union select account_id from remembered.account_events
-        union select other_account_id from remembered.account_events where other_account_id is not null
-        union select old_account_id from remembered.account_redirects
-        union select account_id from remembered.account_redirects
-        """
-    )
-    connection.execute(
-        """
         create or replace temp table identity_unnamed as
         select component, anchor_key from identity_anchored anti join identity_names using (component)
         """
@@ -298,15 +295,26 @@ def _give_new_ids(connection: DuckDBPyConnection) -> None:
     while count_rows(connection, "identity_unnamed"):
         connection.execute(
             f"""
-            create or replace temp table identity_given as
-            select component, 'A' || upper(left(sha256(anchor_key || '|{attempt}'), 16)) as account_id
+            create or replace temp table identity_wanted as
+            select component, anchor_key, 'A' || upper(left(sha256(anchor_key || '|{attempt}'), 16)) as account_id
             from identity_unnamed
-            where account_id not in (select account_id from identity_taken)
+            """
+        )
+        # Read for the few ids that are wanted, not for all that were ever given.
+        taken = " union all ".join(
+            f"select {column} from {table} where {column} in (select account_id from identity_wanted)"
+            for table, column in _EVER_GIVEN
+        )
+        connection.execute(
+            f"""
+            create or replace temp table identity_given as
+            select component, account_id
+            from identity_wanted
+            where account_id not in ({taken})
             qualify row_number() over (partition by account_id order by anchor_key) = 1
             """
         )
         connection.execute("insert into identity_names select * from identity_given")
-        connection.execute("insert into identity_taken select account_id from identity_given")
         connection.execute("delete from identity_unnamed where component in (select component from identity_given)")
         attempt += 1
 
@@ -350,8 +358,8 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
         """
     )
     connection.execute(
-        f"""
-        insert into remembered.account_events
+        """
+        create or replace temp table identity_moved as
         with moved as (
             select account_id from identity_changes where event in ('merged', 'split')
             union select other_account_id from identity_changes where event in ('merged', 'split')
@@ -367,23 +375,37 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             union all
             select 'refused', feed, record_id, account_id from identity_account_links semi join moved using (account_id)
         ),
-        said as (
-            select distinct on (profile_id, account_id) profile_id, account_id, feed, record_id
-            from accounts
-            join identity_records using (feed, record_id)
-            join (select contact_id, profile_id from identity_named) using (contact_id)
-            where decision = 'accepted'
-            order by profile_id, account_id, feed, record_id
+        nodes as (
+            select feed, record_id, node from identity_account_links semi join accounts using (feed, record_id)
+            union select feed, record_id, node from identity_records semi join accounts using (feed, record_id)
+        )
+        select accounts.*, profile_id
+        from accounts
+        left join nodes using (feed, record_id)
+        left join remembered.named on contact_id = node
+        """
+    )
+    connection.execute(
+        f"""
+        insert into remembered.account_events
+        with said as (
+            select profile_id, account_id, unnest(min(struct_pack(feed := feed, record_id := record_id)))
+            from identity_moved where decision = 'accepted' and profile_id is not null
+            group by profile_id, account_id
+        ),
+        edges as (
+            from remembered.edges
+            where l in (select profile_id from identity_moved) and r in (select profile_id from identity_moved)
         ),
         bridges as (
             select edges.decision, lefts.account_id as l, rights.account_id as r,
                 (edges.rule = 'decision', coalesce(edges.weight, 0), left_record_id, right_record_id) as strength,
                 rule || coalesce(': ' || reason, '') || ', ' || left_feed || '|' || left_record_id
                     || ' - ' || right_feed || '|' || right_record_id as cause
-            from identity_edges as edges
-            join accounts as lefts
+            from edges
+            join identity_moved as lefts
                 on lefts.feed = left_feed and lefts.record_id = left_record_id and lefts.decision = edges.decision
-            join accounts as rights
+            join identity_moved as rights
                 on rights.feed = right_feed and rights.record_id = right_record_id and rights.decision = edges.decision
             where lefts.account_id <> rights.account_id
             union all

@@ -12,8 +12,8 @@ used, the sizes of blocks. Where it is unsure whether something is touched, it i
 Cost: reading every staged record once and comparing its hash; then what the night touches, and scans of a few columns.
 """
 
-from dagster_project.domain.identity.night.accounts import TIES, renew_accounts
+from dagster_project.domain.identity.night.accounts import renew_accounts
 from dagster_project.domain.identity.night.clusters import renew_clusters, work_on_all
 from dagster_project.domain.identity.night.people import read_changes, renew_people
 
-__all__ = ["TIES", "read_changes", "renew_accounts", "renew_clusters", "renew_people", "work_on_all"]
+__all__ = ["read_changes", "renew_accounts", "renew_clusters", "renew_people", "work_on_all"]

@@ -1,6 +1,11 @@
 """What a night's clusters and records touch: whose every record is, what accounts are called, who lives together.
 
-What belongs here: which of them are worked out again. What does not: the clusters (``clusters.py``).
+What belongs here: which of them are worked out again. What does not: the clusters (``clusters.py``), and how a thing is
+worked out.
+
+Every step works on what the last one changed, and on no more: a step that comes to the same result as the night before
+ends there. Only who holds a value is worked out for *circles*: clusters that share an e-mail or a phone, directly or by
+way of others, so that no value is looked at by halves.
 """
 
 from collections.abc import Callable
@@ -9,11 +14,17 @@ from pathlib import Path
 
 from duckdb import DuckDBPyConnection
 
-from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM, attribute
-from dagster_project.domain.identity.households import name_households
+from dagster_project.domain.identity import attribution, households
+from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM
+from dagster_project.domain.identity.clustering import connect
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.remembered import among, count_rows, differing, part, replace_part, work
-from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
+from dagster_project.domain.identity.records import FEED_ORDER
+from dagster_project.domain.identity.remembered import among, count_rows, differing, part, renew, work
+from dagster_project.domain.identity.shared_identifiers import (
+    find_carriers,
+    find_token_carriers,
+    write_shared_identifiers,
+)
 from dagster_project.domain.identity.stable_ids import (
     name_accounts,
     name_all_again,
@@ -22,149 +33,6 @@ from dagster_project.domain.identity.stable_ids import (
 )
 
 Tell = Callable[[str], None]
-
-
-def _ties(nodes: str = "") -> str:
-    """SQL: one row per record or contact and value by which it may depend on others (node, value).
-
-    ``nodes`` names a table (node): of these only. A value that joins nobody ties nobody: demoted, or worn out.
-    """
-    among = f"and node in (from {nodes})" if nodes else ""
-    contacts = f"(select contact_id as node, * from remembered.contacts where true {among})"
-    named = f"(select contact_id as node, * from remembered.named where true {among})"
-    return f"""
-        select node, hash(1, customer_id) as value from {contacts} where customer_id is not null
-        union all
-        select node, hash(2, card_id) from {contacts}
-        where card_id is not null and card_id not in (select value from remembered.demoted where type = 'card')
-        union all
-        select node, hash(3, email_key) from {contacts}
-        where email_key is not null and email_key not in (select value from remembered.demoted where type = 'email')
-        union all
-        select node, hash(4, phone) from {contacts}
-        where phone is not null and phone not in (select value from remembered.demoted where type = 'phone')
-        union all
-        select node, hash(5, component) from {named} join remembered.labels using (profile_id)
-        union all
-        select node, hash(6, house_number, street_key, town, form)
-        from (
-            select node, house_number, street_key, coalesce(postal_code, town_key) as town,
-                unnest(family_name_forms) as form
-            from {named} where house_number is not null and street_key is not null
-        )
-        where town is not null
-        union all
-        select distinct node, hash(7, payment_token) from remembered.records
-        where payment_token is not null and payment_token not in (select value from remembered.worn_tokens) {among}
-    """
-
-
-TIES = _ties()
-
-
-def find_islands(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_island`` (node): all that what has changed may touch."""
-    work(
-        connection,
-        "steered_records",
-        f"""
-        with moved as (
-            select feed, record_id from identity_new_records union all select feed, record_id from identity_gone_records
-        ),
-        changed as (
-            (from {differing("from identity_decisions_in_force", "from remembered.decisions")})
-            -- Who is decided about together with a record that is gone or says something else is tied to it no more.
-            union (
-                from identity_decisions_in_force
-                semi join moved on moved.feed = left_feed and moved.record_id = left_id
-            )
-            union (
-                from identity_decisions_in_force
-                semi join moved on moved.feed = right_feed and moved.record_id = right_id
-            )
-        )
-        select left_feed as feed, left_id as record_id from changed union select right_feed, right_id from changed
-        """,
-    )
-    work(
-        connection,
-        "seeds",
-        f"""
-        select node from identity_new_records union select node from identity_gone_records
-        union from identity_renamed
-        union select contact_id from remembered.named where {among("profile_id", "relabelled_profiles")}
-        union select contact_id from remembered.contacts
-        where card_id in (select value from identity_demotions where type = 'card')
-        union select node from remembered.records where payment_token in (from identity_worn_changes)
-        union select node from remembered.records semi join identity_steered_records using (feed, record_id)
-        """,
-    )
-    work(connection, "reached_values", f"select distinct value from remembered.ties where {among('node', 'seeds')}")
-    work(connection, "ties", _ties("identity_seeds"))
-    replace_part(connection, "ties", among("node", "seeds"))
-    # Who is decided about depends on the other side.
-    work(
-        connection,
-        "decision_ties",
-        """
-        with sides as (
-            select left_feed as feed, left_id as record_id, hash(8, decision_id) as value
-            from identity_decisions_in_force
-            union all select right_feed, right_id, hash(8, decision_id) from identity_decisions_in_force
-        )
-        select node, value from sides join remembered.records using (feed, record_id)
-        """,
-    )
-    connection.execute(
-        "create or replace temp view identity_all_ties as from remembered.ties union all from identity_decision_ties"
-    )
-    work(connection, "island", "from identity_seeds")
-    work(
-        connection,
-        "next_values",
-        f"""
-        from identity_reached_values
-        union select value from identity_all_ties where {among("node", "seeds")}
-        """,
-    )
-    while count_rows(connection, "identity_next_values"):
-        work(
-            connection,
-            "next",
-            f"""
-            select distinct node from identity_all_ties
-            where {among("value", "next_values")} and node not in (from identity_island)
-            """,
-        )
-        connection.execute(
-            """
-            insert into identity_island from identity_next;
-            insert into identity_reached_values
-            from identity_next_values anti join identity_reached_values using (value)
-            """
-        )
-        work(
-            connection,
-            "next_values",
-            f"""
-            select distinct value from identity_all_ties
-            where {among("node", "next")} and value not in (from identity_reached_values)
-            """,
-        )
-
-
-def _replace_links(connection: DuckDBPyConnection) -> None:
-    """Most links of an island are as they were: only the others are written."""
-    connection.execute(
-        """
-        create or replace temp table identity_link_marks as
-        select hash(links) as mark from identity_account_links as links;
-        delete from remembered.account_links
-        where rowid in (select place from identity_old_links anti join identity_link_marks using (mark));
-        insert into remembered.account_links by name
-        select * from identity_account_links as links where hash(links) not in (select mark from identity_old_links)
-        """
-    )
 
 
 def renew_accounts(
@@ -177,86 +45,467 @@ def renew_accounts(
     policy: Policy,
     tell: Tell,
 ) -> None:
-    """Who every record of the islands belongs to, and what the accounts are called.
+    """Who every record belongs to that the night touches, and what the accounts are called.
 
     ``is_named``: the names that are remembered are those of the release ``previous``; else all accounts are named anew.
     """
     tell("attribution")
-    find_islands(connection)
-    part(connection, "records", "from remembered.records semi join identity_island using (node)")
-    # Only what attribution reads: most of the time goes into the width of these tables.
-    for table, columns in ATTRIBUTED_FROM.items():
-        part(
-            connection,
-            table,
-            f"select {', '.join(columns)} from remembered.{table} where {among('contact_id', 'island')}",
-        )
-    work(connection, "island_profiles", "select distinct profile_id from identity_named")
-    for table, columns in CLUSTERED_FROM.items():
-        part(
-            connection,
-            table,
-            f"select {', '.join(columns)} from remembered.{table} where {among('profile_id', 'island_profiles')}",
-        )
-    attribute(connection, policy)
+    _find_circles(connection)
+    _renew_holders(connection, policy)
+    _renew_households(connection, policy)
+    _renew_bare(connection)
+    _renew_homes(connection)
+    _key_records(connection)
+    _use_tokens(connection, policy)
+    _settle(connection)
     tell("ids")
-    in_island = among("node", "island")
-    work(
-        connection,
-        "old_links",
-        f"""
-        select rowid as place, hash(links) as mark, feed, record_id, account_id, is_person_record, component
-        from remembered.account_links as links where {in_island}
-        """,
-    )
     if is_named:
-        connection.execute(
-            """
-            drop table identity_edges;
-            create temp view identity_edges as
-            from remembered.edges where l in (select profile_id from identity_profiles)
-            """
-        )
         read_last_accounts(connection, previous)
         name_accounts(connection, as_of=as_of, run_id=run_id, write=part)
         _replace_links(connection)
-        replace_part(connection, "anchors", "account_id in (select account_id from identity_old_links)")
+        renew(connection, "anchors", "component", "component in (select component from identity_old_links)")
     else:
+        work(connection, "old_anchors", "from remembered.anchors")
         work(
             connection,
             "attributed",
             f"""
-            select * exclude (account_id) from remembered.account_links where not {in_island}
+            select * exclude (account_id) from remembered.account_links where not {among("component", "settled")}
             union all by name from identity_attributed
             """,
         )
         name_all_again(connection, previous, as_of=as_of, run_id=run_id)
+        work(connection, "changed_anchors", differing("from identity_old_anchors", "from remembered.anchors"))
     redirect(connection, run_id)
     tell("households")
-    name_households(connection, part)
-    replace_part(connection, "households", "component in (select component from identity_old_links)")
+    _name_households(connection)
+    _share(connection)
+    connection.execute("create or replace table remembered.decisions as from identity_decisions_in_force")
+
+
+def _find_circles(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_circle`` (component), old and new, and the parts of what is read of their contacts and profiles.
+
+    Also ``identity_held_before`` and ``remembered.holdings``.
+    """
+    if count_rows(connection, "(from identity_demotions where type = 'card')"):
+        work(
+            connection,
+            "recarded",
+            """
+            select contact_id from remembered.contacts
+            where card_id in (select value from identity_demotions where type = 'card')
+            """,
+        )
+    else:
+        work(connection, "recarded", "select 0::bigint as contact_id limit 0")
     work(
         connection,
-        "shown",
-        """
-        with contacts as (
-            select email_key, phone from identity_contacts
-            union all select email_key, phone from identity_gone_contacts
-        )
-        select 'email' as type, email_key as value from contacts where email_key is not null
-        union select 'phone', phone from contacts where phone is not null
-        union select 'payment_token', payment_token from identity_records where payment_token is not null
-        union select 'payment_token', payment_token from identity_gone_records where payment_token is not null
-        union from identity_old_demoted union select type, value from identity_demoted
-        union select 'payment_token', value from identity_old_worn
-        union select 'payment_token', value from identity_worn_tokens
+        "touched_contacts",
+        f"""
+        from identity_renamed union from identity_recarded
+        union select contact_id from remembered.named where {among("profile_id", "relabelled_profiles")}
+        union select contact_id from {differing("from identity_old_speakers", "from identity_now_speakers")}
         """,
     )
-    write_shared_identifiers(connection, part)
-    replace_part(
+    work(
         connection,
-        "shared_identifiers",
-        "(type, value) in (from identity_shown)",
-        "(from identity_shared_identifiers semi join identity_shown using (type, value))",
+        "touched_components",
+        f"""
+        select component from remembered.placed where {among("contact_id", "touched_contacts")}
+        union
+        select component from remembered.labels
+        semi join (select profile_id from remembered.named where {among("contact_id", "touched_contacts")})
+            using (profile_id)
+        """,
     )
-    connection.execute("create or replace table remembered.decisions as from identity_decisions_in_force")
+    work(
+        connection,
+        "touched_labels",
+        f"from remembered.labels where {among('component', 'touched_components')}",
+    )
+    part(
+        connection,
+        "holdings",
+        attribution.HOLDINGS.format(
+            keys="(from remembered.block_keys semi join identity_touched_labels using (profile_id))",
+            labels="identity_touched_labels",
+        ),
+    )
+    connection.execute(
+        """
+        create or replace temp view identity_all_holdings as
+        from remembered.holdings union all from identity_holdings
+        """
+    )
+    work(connection, "circle", "from identity_touched_components")
+    work(connection, "next", "from identity_circle")
+    work(connection, "reached_keys", "select 0::ubigint as key limit 0")
+    while count_rows(connection, "identity_next"):
+        work(
+            connection,
+            "next_keys",
+            f"""
+            select distinct key from identity_all_holdings
+            where {among("component", "next")} and key not in (from identity_reached_keys)
+            """,
+        )
+        work(
+            connection,
+            "next",
+            f"""
+            select distinct component from identity_all_holdings
+            where {among("key", "next_keys")} and component not in (from identity_circle)
+            """,
+        )
+        connection.execute(
+            """
+            insert into identity_reached_keys from identity_next_keys;
+            insert into identity_circle from identity_next
+            """
+        )
+    work(connection, "held_before", _held_in_circle())
+    renew(connection, "holdings", "component", among("component", "touched_components"))
+    part(connection, "labels", f"from remembered.labels where {among('component', 'circle')}")
+    part(
+        connection,
+        "profiles",
+        f"select {', '.join(CLUSTERED_FROM)} from remembered.profiles "
+        "where profile_id in (select profile_id from identity_labels)",
+    )
+    part(
+        connection,
+        "named",
+        f"select {', '.join(ATTRIBUTED_FROM)} from remembered.named "
+        "where profile_id in (select profile_id from identity_labels)",
+    )
+    part(
+        connection,
+        "speakers",
+        "select contact_id, first_at, last_at from remembered.speakers "
+        "where contact_id in (select contact_id from identity_named)",
+    )
+
+
+def _held_in_circle() -> str:
+    return (
+        f"select distinct key from remembered.holdings semi join remembered.founded using (component) "
+        f"where {among('component', 'circle')}"
+    )
+
+
+def _renew_holders(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Leaves ``identity_changed_placed``, ``identity_changed_presents`` and ``identity_rekeyed`` (key): whose holders
+    are others.
+    """
+    in_circle = among("component", "circle")
+    attribution.place_contacts(connection, policy, part)
+    renew(connection, "placed", "contact_id", in_circle)
+    attribution.find_presents(connection, part)
+    renew(connection, "presents", "contact_id", "contact_id in (select contact_id from identity_old_placed)")
+    attribution.find_founded(connection, part)
+    renew(connection, "founded", "component", in_circle)
+    work(
+        connection,
+        "card_records",
+        """
+        select card_id, contact_id from remembered.records
+        where feed = 'loyalty_members' and contact_id in (select contact_id from identity_named)
+        """,
+    )
+    attribution.find_holders(connection, policy, part)
+    renew(connection, "holders", "key", in_circle)
+    work(
+        connection,
+        "rekeyed",
+        f"""
+        select key from identity_changed_holders
+        union from {differing("from identity_held_before", _held_in_circle())}
+        """,
+    )
+
+
+def _renew_households(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Leaves ``identity_resettled`` (component): who lived with others before or does now, and whom that may concern;
+    ``identity_moved_in`` (component): who did and does not, or the reverse.
+    """
+    households.list_household_values(connection, part)
+    renew(connection, "household_values", "component", among("component", "circle"))
+    work(connection, "changed_values", "select distinct value from identity_changed_household_values")
+    households.share_households(connection, policy, part, "changed_values")
+    renew(connection, "household_shares", "value", among("value", "changed_values"))
+    work(
+        connection,
+        "old_households",
+        """
+        select distinct component from remembered.household_components
+        where node in (select component from identity_changed_household_shares)
+        """,
+    )
+    work(
+        connection,
+        "resettled",
+        f"""
+        select component from identity_changed_household_shares
+        union select node from remembered.household_components where {among("component", "old_households")}
+        """,
+    )
+    households.connect_households(connection, part, "resettled")
+    renew(connection, "household_components", "node", among("node", "resettled"))
+    work(
+        connection,
+        "moved_in",
+        "select node as component from identity_changed_household_components group by node having count(*) = 1",
+    )
+
+
+def _renew_bare(connection: DuckDBPyConnection) -> None:
+    work(
+        connection,
+        "rebared",
+        "from identity_renamed union from identity_recarded union select contact_id from identity_changed_placed",
+    )
+    part(
+        connection,
+        "contacts",
+        "select contact_id, customer_id, card_id, email_key, phone from remembered.contacts "
+        f"where {among('contact_id', 'rebared')}",
+    )
+    part(
+        connection,
+        "speakers",
+        f"select contact_id, feed_rank from remembered.speakers where {among('contact_id', 'rebared')}",
+    )
+    attribution.write_bare_keys(connection, part)
+    renew(connection, "bare_keys", "contact_id", among("contact_id", "rebared"))
+    work(
+        connection,
+        "asked_keys",
+        "select key from identity_changed_bare_keys union from identity_rekeyed",
+    )
+    part(connection, "bare_keys", f"from remembered.bare_keys where {among('key', 'asked_keys')}")
+    work(connection, "held", f"from ({attribution.HELD}) where {among('key', 'asked_keys')}")
+    attribution.stand_for(connection, part)
+    renew(connection, "bare", "contact_id", among("key", "asked_keys"))
+
+
+def _renew_homes(connection: DuckDBPyConnection) -> None:
+    work(
+        connection,
+        "asked_customers",
+        """
+        select customer_id from identity_new_records where customer_id is not null
+        union select customer_id from identity_gone_records where customer_id is not null
+        union select customer_id from remembered.records
+        where customer_id is not null and contact_id in (select contact_id from identity_changed_placed)
+        """,
+    )
+    work(
+        connection,
+        "home_records",
+        "select feed, record_id, contact_id, seen_at, customer_id from remembered.records "
+        f"where {among('customer_id', 'asked_customers')}",
+    )
+    attribution.find_customer_homes(connection, part)
+    renew(connection, "customer_homes", "customer_id", among("customer_id", "asked_customers"))
+
+
+def _key_records(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_records``, those of which something that leads to an account is another, and ``identity_keyed``
+    of them.
+    """
+    work(
+        connection,
+        "asked_contacts",
+        f"""
+        select contact_id from identity_changed_placed
+        union select contact_id from identity_changed_presents
+        union select contact_id from identity_changed_bare
+        -- Who holds a phone in turn is looked up by the record's time.
+        union select contact_id from remembered.bare where is_in_turn and {among("key", "rekeyed")}
+        """,
+    )
+    work(
+        connection,
+        "worked",
+        f"""
+        select key_mark from identity_new_records
+        union select key_mark from remembered.records where {among("contact_id", "asked_contacts")}
+        union select key_mark from remembered.records
+        where feed = 'shop_orders' and customer_id in (select customer_id from identity_changed_customer_homes)
+        """,
+    )
+    _work_on_decided(connection)
+    part(connection, "records", f"from remembered.records where {among('key_mark', 'worked')}")
+    attribution.key_records(connection)
+    attribution.apply_decisions(connection)
+
+
+def _work_on_decided(connection: DuckDBPyConnection) -> None:
+    """Add to ``identity_worked`` the records that a steward tied to others of it, directly or by way of others."""
+    ranks = " ".join(f"when '{feed}' then {rank}" for rank, feed in enumerate(FEED_ORDER))
+    marks = ", ".join(f"hash(case {side}_feed {ranks} end, {side}_id) as {side[0]}" for side in ("left", "right"))
+    for name, source in (("decided_pairs", "identity_decisions_in_force"), ("decided_before", "remembered.decisions")):
+        work(connection, name, f"select {marks}, decision, decision_id from {source}")
+    work(connection, "decision_pairs", "from identity_decided_pairs union from identity_decided_before")
+    if not count_rows(connection, "identity_decision_pairs"):
+        return
+    connect(connection, "identity_decision_pairs", "identity_decision_groups")
+    changed = differing("from identity_decided_pairs", "from identity_decided_before")
+    work(
+        connection,
+        "asked_decisions",
+        f"""
+        with asked as (
+            from identity_worked union select key_mark from identity_gone_records
+            union select unnest([l, r]) from {changed}
+            -- What a payment token gives, a steward's word may take.
+            union select key_mark from remembered.records
+            where contact_id is null and key_mark in (select node from identity_decision_groups)
+        )
+        select distinct component from identity_decision_groups where node in (from asked)
+        """,
+    )
+    connection.execute(
+        f"""
+        insert into identity_worked
+        select key_mark from remembered.records
+        where key_mark in (select node from identity_decision_groups where {among("component", "asked_decisions")})
+            and key_mark not in (from identity_worked)
+        """
+    )
+
+
+def _use_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
+    """Write ``identity_tokened``; adds to ``identity_worked`` the records with nothing but a token that changed."""
+    work(
+        connection,
+        "asked_tokens",
+        f"""
+        select hash(payment_token) as token from identity_records where payment_token is not null
+        union select hash(payment_token) from identity_gone_records where payment_token is not null
+        union select hash(value) from identity_worn_changes
+        union select token from remembered.account_links where token is not null and {among("component", "moved_in")}
+        """,
+    )
+    work(
+        connection,
+        "token_uses",
+        f"""
+        select hash(payment_token) as token, component, seen_at from identity_keyed where payment_token is not null
+        union all
+        select token, component, seen_at from remembered.account_links
+        where {among("token", "asked_tokens")} and rule <> 'payment_token'
+            and key_mark not in (from identity_worked)
+            and key_mark not in (select key_mark from identity_gone_records)
+        """,
+    )
+    attribution.write_usable_tokens(connection, policy, part)
+    renew(connection, "usable_tokens", "token", among("token", "asked_tokens"))
+    work(
+        connection,
+        "token_records",
+        f"""
+        from remembered.records
+        where contact_id is null and payment_token is not null and (
+            hash(payment_token) in (select token from identity_changed_usable_tokens)
+            or {among("key_mark", "worked")}
+        )
+        """,
+    )
+    connection.execute(
+        """
+        insert into identity_worked
+        select key_mark from identity_token_records where key_mark not in (from identity_worked)
+        """
+    )
+    attribution.use_tokens(connection, policy)
+
+
+def _settle(connection: DuckDBPyConnection) -> None:
+    """Write ``identity_attributed`` of whole components, and ``identity_old_links``: what was in the place of them.
+
+    Leaves ``identity_settled``: these components, old and new.
+    """
+    work(connection, "replaced", "from identity_worked union select key_mark from identity_gone_records")
+    work(
+        connection,
+        "settled",
+        f"""
+        select component from remembered.account_links where {among("key_mark", "replaced")}
+        union select component from identity_keyed union select component from identity_tokened
+        """,
+    )
+    work(
+        connection,
+        "old_links",
+        f"""
+        select rowid as place, hash(links) as mark, * from remembered.account_links as links
+        where {among("component", "settled")}
+        """,
+    )
+    work(
+        connection,
+        "kept_links",
+        """
+        select * exclude (place, mark, account_id) from identity_old_links
+        where key_mark not in (from identity_replaced)
+        """,
+    )
+    attribution.settle(connection, "identity_kept_links")
+
+
+def _replace_links(connection: DuckDBPyConnection) -> None:
+    """Most links of a component are as they were: only the others are written. Leaves ``identity_changed_tokens``."""
+    connection.execute(
+        """
+        create or replace temp table identity_link_marks as
+        select hash(links) as mark, links from identity_account_links as links;
+        delete from remembered.account_links
+        where rowid in (select place from identity_old_links anti join identity_link_marks using (mark));
+        insert into remembered.account_links by name
+        select unnest(links) from identity_link_marks anti join identity_old_links using (mark)
+        """
+    )
+
+
+def _name_households(connection: DuckDBPyConnection) -> None:
+    work(
+        connection,
+        "renamed_households",
+        """
+        select distinct component from remembered.household_components
+        where node in (select component from identity_changed_anchors)
+        """,
+    )
+    work(
+        connection,
+        "renamed_components",
+        f"""
+        from identity_resettled
+        union select node from remembered.household_components where {among("component", "renamed_households")}
+        """,
+    )
+    households.name_households(connection, part, "renamed_components")
+    renew(connection, "households", "component", among("component", "renamed_components"))
+
+
+def _share(connection: DuckDBPyConnection) -> None:
+    find_carriers(connection, part)
+    renew(connection, "carriers", "component", among("component", "circle"))
+    work(
+        connection,
+        "token_names",
+        """
+        select distinct hash(payment_token) as token, payment_token as value
+        from (
+            select payment_token from identity_records union all select payment_token from identity_token_records
+            union all select payment_token from identity_gone_records
+        )
+        where payment_token is not null
+        """,
+    )
+    work(connection, "shared_tokens", "select token from identity_token_names")
+    find_token_carriers(connection, part, "shared_tokens")
+    renew(connection, "token_carriers", "token", among("token", "shared_tokens"))
+    write_shared_identifiers(connection)

@@ -11,7 +11,8 @@ match weight; a pair's score is the sum with the prior's (Fellegi and Sunter 196
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import log2
@@ -409,21 +410,6 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
         """
     )
     write_term_frequencies(connection, model)
-    api = DuckDBAPI(connection=connection)
-    linker = Linker(
-        api.table_to_splink_dataframe("splink_profiles", "splink_profiles"),
-        model.settings(),
-        log_level=None,
-        validate_settings=False,
-    )
-    for name in ("given_name_key", "family_name_key"):
-        linker.table_management.register_term_frequency_lookup(
-            api.table_to_splink_dataframe(f"tf_{name}", f"tf_{name}"), name
-        )
-    linker.table_management.register_blocked_pairs_for_predict(
-        api.table_to_splink_dataframe("splink_pairs", "splink_pairs")
-    )
-    found = linker.inference.predict(warning_mode="never")
     weights = ", ".join(
         f"cast(mw_{c.name} + coalesce(mw_tf_adj_{c.name}, 0) as real) as mw_{c.name}"
         if any(level.term_frequency for level in c.levels)
@@ -443,16 +429,47 @@ def score_pairs(connection: DuckDBPyConnection, model: Model, pairs: str, into: 
             )
         ]
     )
-    connection.execute(
-        f"""
-        create or replace temp table {into} as
-        select profile_id_l as l, profile_id_r as r, cast(match_weight as real) as weight, {gammas}, {weights}
-        from {found.physical_name}
-        """
-    )
-    linker.table_management.delete_tables_created_by_splink_from_db()
+    with _beside_the_file(connection) as schema:
+        api = DuckDBAPI(connection=connection, output_schema=schema)
+        linker = Linker(
+            api.table_to_splink_dataframe("splink_profiles", "splink_profiles"),
+            model.settings(),
+            log_level=None,
+            validate_settings=False,
+        )
+        for name in ("given_name_key", "family_name_key"):
+            linker.table_management.register_term_frequency_lookup(
+                api.table_to_splink_dataframe(f"tf_{name}", f"tf_{name}"), name
+            )
+        registered = linker.table_management.register_blocked_pairs_for_predict(
+            api.table_to_splink_dataframe("splink_pairs", "splink_pairs")
+        )
+        # Of pairs that it did not find itself Splink first copies the profiles, once per side, to leave out all others:
+        # there are no others.
+        registered.metadata["registered_for_predict"] = False
+        found = linker.inference.predict(warning_mode="never")
+        connection.execute(
+            f"""
+            create or replace temp table {into} as
+            select profile_id_l as l, profile_id_r as r, cast(match_weight as real) as weight, {gammas}, {weights}
+            from {found.physical_name}
+            """
+        )
     for table in ("splink_profiles", "splink_pairs"):
         connection.execute(f"drop table if exists {table}")
+
+
+@contextmanager
+def _beside_the_file(connection: DuckDBPyConnection) -> Iterator[str]:
+    """A schema in memory where new tables go meanwhile, unless told otherwise: Splink's need not outlive its work, and
+    in the database's file they cost more than the comparison.
+    """
+    ((database, schema),) = connection.execute("select current_database(), current_schema()").fetchall()
+    connection.execute("attach ':memory:' as scoring")
+    try:
+        yield "scoring.main"
+    finally:
+        connection.execute(f'use "{database}"."{schema}"; detach scoring')
 
 
 def write_model(connection: DuckDBPyConnection, model: Model, declared_weight: float) -> None:

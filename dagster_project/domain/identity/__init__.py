@@ -34,7 +34,13 @@ from dagster_project.domain.identity.identifiers import (
 )
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
-from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records, name_contacts
+from dagster_project.domain.identity.records import (
+    SHOWN_CONTACTS,
+    build_contacts,
+    build_profiles,
+    build_records,
+    name_contacts,
+)
 from dagster_project.domain.identity.remembered import (
     close_memory,
     count_rows,
@@ -59,7 +65,7 @@ _SHOWN = {
     "records": """
         select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records
     """,
-    "contacts": "select * exclude (name_mark) from remembered.contacts",
+    "contacts": SHOWN_CONTACTS,
     "cut_blocks": "select * exclude (within) from remembered.cut_blocks",
     "edges": "select * exclude (l, r) from remembered.edges",
     "account_links": """
@@ -267,7 +273,7 @@ def _summarise(connection: DuckDBPyConnection, scored: int) -> IdentitySummary:
     ).fetchall()
     return IdentitySummary(
         records=count_rows(connection, "identity.records"),
-        contacts=count_rows(connection, "identity.contacts"),
+        contacts=count_rows(connection, "remembered.contacts"),
         profiles=count_rows(connection, "remembered.profiles"),
         compared_pairs=count_rows(connection, "remembered.scores"),
         scored_pairs=scored,

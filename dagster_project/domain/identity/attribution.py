@@ -8,12 +8,12 @@ from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.households import find_households
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.records import FIRST
+from dagster_project.domain.identity.records import FEED, FIRST
 from dagster_project.domain.sql_literal import literal
 
 ATTRIBUTED_FROM = {
-    "contacts": ("contact_id", "feed", "customer_id", "card_id", "email_key", "phone"),
-    "speakers": ("contact_id", "first_at", "last_at"),
+    "contacts": ("contact_id", "customer_id", "card_id", "email_key", "phone"),
+    "speakers": ("contact_id", "feed_rank", "first_at", "last_at"),
     "named": (
         "contact_id", "profile_id", "feed", "feed_rank", "seen_at", "record_id", "customer_id", "email_key",
         "phone_key", "house_number", "street_key", "given_word_forms",
@@ -269,7 +269,7 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
     # Contacts that name nobody: which of their keys is used, and whom it stands for. A key that nobody holds stands for
     # itself; one that several hold stands for nobody.
     connection.execute(
-        """
+        f"""
         create or replace temp table identity_bare as
         with bare as (
             select contact_id,
@@ -277,6 +277,7 @@ def _key_records(connection: DuckDBPyConnection, policy: Policy) -> None:
                 case when demoted_emails.value is null then email_key end as email_key,
                 case when demoted_phones.value is null then phone end as phone
             from identity_contacts as contacts
+            join (select contact_id, {FEED} as feed from identity_speakers) as speakers using (contact_id)
             anti join identity_placed using (contact_id)
             left join (select value from identity_demoted where type = 'card') as demoted_cards
                 on demoted_cards.value = card_id

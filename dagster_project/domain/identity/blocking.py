@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import FEED
 from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 _INITIAL = "coalesce(left(given_initials, 1), '')"
@@ -229,28 +230,26 @@ def declare(connection: DuckDBPyConnection, write: Write = keep, only: str = "")
     (type, value): no other number is looked at.
     """
     among = f"semi join {only} using (type, value)" if only else ""
-    contacts = "remembered.contacts join remembered.named using (contact_id)"
+    contacts = (
+        f"(select contact_id, customer_id, card_id, profile_id, {FEED} as feed from remembered.contacts "
+        "join remembered.speakers using (contact_id) "
+        "join (select contact_id, profile_id from remembered.named) using (contact_id)) as contacts"
+    )
     write(
         connection,
         "declared",
         f"""
         with owners as (
-            select 'customer_id' as type, contacts.customer_id as value, profile_id
-            from {contacts}
-            where contacts.feed = 'shop_customers'
+            select 'customer_id' as type, customer_id as value, profile_id from {contacts} where feed = 'shop_customers'
             union all
-            select 'card', contacts.card_id, profile_id
-            from {contacts}
-            where contacts.feed = 'loyalty_members'
+            select 'card', card_id, profile_id from {contacts} where feed = 'loyalty_members'
         ),
         named as (
-            select 'customer_id' as type, contacts.customer_id as value, profile_id
-            from {contacts}
-            where contacts.customer_id is not null and contacts.feed <> 'shop_customers'
+            select 'customer_id' as type, customer_id as value, profile_id from {contacts}
+            where customer_id is not null and feed <> 'shop_customers'
             union all
-            select 'card', contacts.card_id, profile_id
-            from {contacts}
-            where contacts.card_id is not null and contacts.feed <> 'loyalty_members'
+            select 'card', card_id, profile_id from {contacts}
+            where card_id is not null and feed <> 'loyalty_members'
         )
         select distinct type, value,
             least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r

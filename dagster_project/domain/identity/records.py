@@ -54,6 +54,9 @@ FEED_ORDER = tuple(_FEEDS)
 FEED_RANK = f"cast(list_position([{', '.join(repr(feed) for feed in _FEEDS)}], feed) as utinyint)"
 """SQL: the place of a feed in that order."""
 
+FEED = f"([{', '.join(repr(feed) for feed in _FEEDS)}])[feed_rank + 1]"
+"""SQL: the feed that has the place ``feed_rank`` in that order."""
+
 FIRST = ("feed_rank", "seen_at", "record_id")
 """The columns by which, of several records, the one that knows the person best goes first."""
 
@@ -94,7 +97,7 @@ _SAID = """given_name_forms, given_word_forms, given_first, given_word_count, is
 
 
 NAMED_FROM = (
-    "contact_id", "feed", "record_id", "seen_at", "customer_id", "given_name_key", "given_initials", "family_name_key",
+    "contact_id", "customer_id", "given_name_key", "given_initials", "family_name_key",
     "birth_key", "email_key", "phone", "house_number", "street_key", "postal_code", "town_key", "given_name_forms",
     "given_word_forms", "given_first", "given_word_count", "is_known_given_name", "family_name_forms", "email_local",
 )  # fmt: skip
@@ -184,6 +187,14 @@ SPEAKERS = f"""
 """SQL: one row per contact of ``records``: its best-known record, and when it was seen first and last."""
 
 
+SHOWN_CONTACTS = f"""
+    select contact_id, {", ".join(_BLOCK)}, {FEED} as feed, record_id, seen_at,
+        contacts.* exclude (contact_id, {", ".join(_BLOCK)}, name_mark)
+    from remembered.contacts join remembered.speakers using (contact_id)
+"""
+"""SQL: the contacts, each with its best-known record."""
+
+
 def build_records(connection: DuckDBPyConnection) -> None:
     """Write ``identity.records`` (one row per person-bearing record), ``identity_speakers`` and ``identity_blocks``."""
     read_blocks(connection)
@@ -194,9 +205,10 @@ def build_records(connection: DuckDBPyConnection) -> None:
 def build_contacts(
     connection: DuckDBPyConnection, *, as_of: date, policy: Policy, write: Write = keep, beside: str = ""
 ) -> None:
-    """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
+    """Write ``identity_contacts``: one row per contact block, what it says as typed and in standard form.
 
-    Reads ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
+    Which record says it best is no part of it (``SPEAKERS``): that changes more often, and costs less to write. Reads
+    ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
 
     A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the
     day on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
@@ -207,7 +219,7 @@ def build_contacts(
         f"""
         create or replace temp table identity_written as
         with written as (
-            select contact_id, {block}, blocks.feed, feed_rank, record_id, blocks.seen_at,
+            select contact_id, {block},
                 nullif(trim(regexp_replace(
                     blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') as given,
                 case when regexp_matches(blocks.last_name, '\\p{{L}}') then
@@ -273,7 +285,7 @@ def build_contacts(
         "contacts",
         """
         select
-            written.* exclude (feed_rank, given_as_read, family_as_read),
+            written.* exclude (given_as_read, family_as_read),
             hash(given_as_read, family_as_read) as name_mark,
             given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
             given.given_word_count, given.given_initials, given.is_known_given_name,
@@ -311,8 +323,8 @@ def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
                     case when demoted_emails.value is null then email_local end as email_local
                 ),
                 case when demoted_phones.value is null then phone end as phone_key,
-                {FEED_RANK} as feed_rank
-            from identity_contacts
+                {FEED} as feed
+            from identity_contacts join identity_speakers using (contact_id)
             left join (select value from identity_demoted where type = 'email') as demoted_emails
                 on demoted_emails.value = email_key
             left join (select value from identity_demoted where type = 'phone') as demoted_phones

@@ -12,7 +12,6 @@ from dagster_project.domain.identity import blocking
 from dagster_project.domain.identity.identifiers import VALUES, count_people, count_uses, demote
 from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import (
-    FEED_ORDER,
     NAMED_FROM,
     RECORDS,
     SPEAKERS,
@@ -86,6 +85,7 @@ def renew_people(connection: DuckDBPyConnection, *, as_of: date, policy: Policy,
         "contacts",
         f"select {', '.join(NAMED_FROM)} from remembered.contacts where {among('contact_id', 'renamed')}",
     )
+    part(connection, "speakers", f"from remembered.speakers where {among('contact_id', 'renamed')}")
     name_contacts(connection, part)
     replace_part(connection, "named", among("contact_id", "renamed"))
     work(
@@ -143,17 +143,15 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
         "new_contacts",
         "select contact_id from identity_now_speakers anti join identity_old_speakers using (contact_id)",
     )
-    feeds = ", ".join(f"'{feed}'" for feed in FEED_ORDER)
     work(
         connection,
-        "respoken_as",
-        f"""
-        select now.contact_id, ([{feeds}])[now.feed_rank + 1] as feed, now.record_id, now.seen_at
+        "respoken",
+        """
+        select now.contact_id
         from identity_now_speakers as now join identity_old_speakers as old using (contact_id)
         where (now.feed_rank, now.seen_at, now.record_id) is distinct from (old.feed_rank, old.seen_at, old.record_id)
         """,
     )
-    work(connection, "respoken", "select contact_id from identity_respoken_as")
     work(
         connection,
         "gone_contacts",
@@ -163,19 +161,8 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
         ) as gone using (contact_id)
         """,
     )
-    work(
-        connection,
-        "respoken_contacts",
-        """
-        select contacts.* replace (spoken.feed as feed, spoken.record_id as record_id, spoken.seen_at as seen_at)
-        from remembered.contacts as contacts join identity_respoken_as as spoken using (contact_id)
-        """,
-    )
-    replace_part(
-        connection,
-        "contacts",
-        "contact_id in (select contact_id from identity_gone_contacts union all from identity_respoken)",
-        "identity_respoken_contacts",
+    connection.execute(
+        "delete from remembered.contacts where contact_id in (select contact_id from identity_gone_contacts)"
     )
     part(connection, "speakers", f"from identity_now_speakers where {among('contact_id', 'new_contacts')}")
     build_contacts(connection, as_of=as_of, policy=policy, write=part, beside="remembered.contacts")

@@ -20,7 +20,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import night
-from dagster_project.domain.identity.attribution import attribute
+from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, attribute
 from dagster_project.domain.identity.blocking import find_pairs, link_declared, rules_for
 from dagster_project.domain.identity.clustering import cluster, connect_joins, pair_decisions, pairs_inside
 from dagster_project.domain.identity.edges import write_edges
@@ -35,6 +35,8 @@ from dagster_project.domain.identity.identifiers import (
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
 from dagster_project.domain.identity.records import (
+    NAMED,
+    PROFILE_SPEAKERS,
     SHOWN_CONTACTS,
     build_contacts,
     build_profiles,
@@ -49,6 +51,7 @@ from dagster_project.domain.identity.remembered import (
     hash_of,
     keep,
     open_memory,
+    part,
 )
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
@@ -188,6 +191,8 @@ def build_people(
     demote(connection, policy)
     announce("profiles")
     name_contacts(connection)
+    named = PROFILE_SPEAKERS.format(named="identity_named", speakers="identity_speakers")
+    keep(connection, "profile_speakers", named)
     build_profiles(connection)
     link_declared(connection)
 
@@ -220,6 +225,9 @@ def _resolve_all(
     tell("edges")
     write_edges(connection)
     tell("attribution")
+    connection.execute("drop view identity_named")
+    attributed_from = ", ".join(ATTRIBUTED_FROM["named"])
+    part(connection, "named", f"select {attributed_from} from ({NAMED.format(named='remembered.named')})")
     attribute(connection, policy)
     keep(connection, "ties", night.TIES)
     keep(connection, "decisions", "from identity_decisions_in_force")

@@ -13,7 +13,7 @@ from dagster_project.domain.sql_literal import literal
 
 ATTRIBUTED_FROM = {
     "contacts": ("contact_id", "customer_id", "card_id", "email_key", "phone"),
-    "speakers": ("contact_id", "feed_rank", "first_at", "last_at"),
+    "speakers": ("contact_id", "feed_rank", "seen_at", "record_id", "first_at", "last_at"),
     "named": (
         "contact_id", "profile_id", "feed", "feed_rank", "seen_at", "record_id", "customer_id", "email_key",
         "phone_key", "house_number", "street_key", "given_word_forms",

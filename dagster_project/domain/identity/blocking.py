@@ -85,12 +85,16 @@ def rules_for(profiles: int) -> tuple[BlockingRule, ...]:
 
 
 def write_keys(connection: DuckDBPyConnection, rules: Sequence[BlockingRule], write: Write = keep) -> None:
-    """Write ``identity_block_keys``: one row per profile and rule that applies to it (profile_id, rule, block)."""
+    """Write ``identity_block_keys``: one row per profile and rule that applies to it (profile_id, rule, block, finer).
+
+    ``finer``: the block it goes to where ``block`` is cut.
+    """
     write(
         connection,
         "block_keys",
         " union all ".join(
-            f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block "
+            f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
+            f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
             f"from identity_profiles where ({rule.key}) is not null"
             for number, rule in enumerate(rules)
         ),
@@ -121,10 +125,7 @@ def cut_blocks(
     connection.execute(
         f"""
         create or replace temp table identity_finer_keys as
-        select profile_id, rule, block, {finer_key(rules)} as finer
-        from (
-            from {keys} semi join (from identity_sizes where is_large and rule < {len(RULES)}) as large using (block)
-        ) join remembered.profiles using (profile_id)
+        from {keys} semi join (from identity_sizes where is_large and rule < {len(RULES)}) as large using (block)
         """
     )
     connection.execute(
@@ -161,15 +162,6 @@ def cut_blocks(
         semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces using (finer)
         """
     )
-
-
-def finer_key(rules: Sequence[BlockingRule]) -> str:
-    """SQL: what cuts a block of ``rule`` that is too large."""
-    cases = " ".join(
-        f"when {number} then hash({number}, {rule.key}, coalesce({rule.finer}, ''))"
-        for number, rule in enumerate(rules)
-    )
-    return f"case rule {cases} end"
 
 
 def block_limits(rules: Sequence[BlockingRule], policy: Policy) -> str:

@@ -12,6 +12,7 @@ from duckdb import DuckDBPyConnection
 from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM, attribute
 from dagster_project.domain.identity.households import name_households
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import NAMED
 from dagster_project.domain.identity.remembered import among, count_rows, differing, part, replace_part, work
 from dagster_project.domain.identity.shared_identifiers import write_shared_identifiers
 from dagster_project.domain.identity.stable_ids import (
@@ -31,7 +32,7 @@ def _ties(nodes: str = "") -> str:
     """
     among = f"and node in (from {nodes})" if nodes else ""
     contacts = f"(select contact_id as node, * from remembered.contacts where true {among})"
-    named = f"(select contact_id as node, * from remembered.named where true {among})"
+    named = f"(select contact_id as node, profile_id from remembered.named where true {among})"
     return f"""
         select node, hash(1, customer_id) as value from {contacts} where customer_id is not null
         union all
@@ -50,7 +51,8 @@ def _ties(nodes: str = "") -> str:
         from (
             select node, house_number, street_key, coalesce(postal_code, town_key) as town,
                 unnest(family_name_forms) as form
-            from {named} where house_number is not null and street_key is not null
+            from {named} join remembered.profiles using (profile_id)
+            where house_number is not null and street_key is not null
         )
         where town is not null
         union all
@@ -185,19 +187,22 @@ def renew_accounts(
     find_islands(connection)
     part(connection, "records", "from remembered.records semi join identity_island using (node)")
     # Only what attribution reads: most of the time goes into the width of these tables.
-    for table, columns in ATTRIBUTED_FROM.items():
+    for table in ("contacts", "speakers"):
         part(
             connection,
             table,
-            f"select {', '.join(columns)} from remembered.{table} where {among('contact_id', 'island')}",
+            f"select {', '.join(ATTRIBUTED_FROM[table])} from remembered.{table} where {among('contact_id', 'island')}",
         )
-    work(connection, "island_profiles", "select distinct profile_id from identity_named")
+    work(connection, "island_named", f"from remembered.named where {among('contact_id', 'island')}")
+    work(connection, "island_profiles", "select distinct profile_id from identity_island_named")
     for table, columns in CLUSTERED_FROM.items():
         part(
             connection,
             table,
             f"select {', '.join(columns)} from remembered.{table} where {among('profile_id', 'island_profiles')}",
         )
+    named = NAMED.format(named="identity_island_named")
+    part(connection, "named", f"select {', '.join(ATTRIBUTED_FROM['named'])} from ({named})")
     attribute(connection, policy)
     tell("ids")
     in_island = among("node", "island")

@@ -80,7 +80,7 @@ def scored(staging_database):
             """
             create or replace temp table examples as
             select lefts.profile_id as l, rights.profile_id as r, cast(lefts.record_id as integer) as example
-            from identity_profiles as lefts join identity_profiles as rights using (record_id)
+            from identity_profile_speakers as lefts join identity_profile_speakers as rights using (record_id)
             where lefts.feed = ? and rights.feed = ?
             """,
             [one, other],

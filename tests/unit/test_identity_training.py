@@ -165,12 +165,14 @@ def test_a_register_trained_by_itself_joins_what_the_shipped_model_refuses(conne
 def test_the_accounts_of_a_shop_do_not_make_their_own_guards_stronger(connection):
     """Accounts hold no pair with another given name, for it was refused: that says nothing of how often it happens."""
     connection.execute(
-        "create or replace table labels as select profile_id, left(record_id, 5) as label from identity_profiles"
+        "create or replace table labels as "
+        "select profile_id, left(record_id, 5) as label from identity_profile_speakers"
     )
     connection.execute(
         """
         delete from labels where label in (
-            select left(record_id, 5) from identity_profiles group by 1 having count(distinct given_name_key) > 1
+            select label from labels join identity_profiles using (profile_id)
+            group by label having count(distinct given_name_key) > 1
         )
         """
     )

@@ -20,7 +20,7 @@ import duckdb
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import night
-from dagster_project.domain.identity.attribution import attribute
+from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, attribute
 from dagster_project.domain.identity.blocking import find_pairs, link_declared, rules_for
 from dagster_project.domain.identity.clustering import cluster, connect_joins, pair_decisions, pairs_inside
 from dagster_project.domain.identity.edges import write_edges
@@ -34,7 +34,15 @@ from dagster_project.domain.identity.identifiers import (
 )
 from dagster_project.domain.identity.model import Model, read_model, write_model
 from dagster_project.domain.identity.policy import Policy, read_policy
-from dagster_project.domain.identity.records import build_contacts, build_profiles, build_records, name_contacts
+from dagster_project.domain.identity.records import (
+    NAMED,
+    PROFILE_SPEAKERS,
+    SHOWN_CONTACTS,
+    build_contacts,
+    build_profiles,
+    build_records,
+    name_contacts,
+)
 from dagster_project.domain.identity.remembered import (
     close_memory,
     count_rows,
@@ -43,6 +51,7 @@ from dagster_project.domain.identity.remembered import (
     hash_of,
     keep,
     open_memory,
+    part,
 )
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import (
@@ -63,7 +72,7 @@ _SHOWN = {
     "records": """
         select feed, record_id, contact_id, seen_at, customer_id, card_id, payment_token from remembered.records
     """,
-    "contacts": "select * exclude (name_mark) from remembered.contacts",
+    "contacts": SHOWN_CONTACTS,
     "cut_blocks": "select * exclude (within) from remembered.cut_blocks",
     "edges": "select * exclude (l, r) from remembered.edges",
     "account_links": """
@@ -186,6 +195,8 @@ def build_people(
     demote(connection, policy)
     announce("profiles")
     name_contacts(connection)
+    named = PROFILE_SPEAKERS.format(named="identity_named", speakers="identity_speakers")
+    keep(connection, "profile_speakers", named)
     build_profiles(connection)
     link_declared(connection)
 
@@ -218,6 +229,9 @@ def _resolve_all(
     tell("edges")
     write_edges(connection)
     tell("attribution")
+    connection.execute("drop view identity_named")
+    attributed_from = ", ".join(ATTRIBUTED_FROM)
+    part(connection, "named", f"select {attributed_from} from ({NAMED.format(named='remembered.named')})")
     attribute(connection, policy)
     keep(connection, "decisions", "from identity_decisions_in_force")
     tell("ids")
@@ -277,7 +291,7 @@ def _summarise(connection: DuckDBPyConnection, scored: int) -> IdentitySummary:
     ).fetchall()
     return IdentitySummary(
         records=count_rows(connection, "identity.records"),
-        contacts=count_rows(connection, "identity.contacts"),
+        contacts=count_rows(connection, "remembered.contacts"),
         profiles=count_rows(connection, "remembered.profiles"),
         compared_pairs=count_rows(connection, "remembered.scores"),
         scored_pairs=scored,

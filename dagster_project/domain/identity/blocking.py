@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.policy import Policy
+from dagster_project.domain.identity.records import FEED
 from dagster_project.domain.identity.remembered import Write, count_rows, keep
 
 _INITIAL = "coalesce(left(given_initials, 1), '')"
@@ -84,12 +85,16 @@ def rules_for(profiles: int) -> tuple[BlockingRule, ...]:
 
 
 def write_keys(connection: DuckDBPyConnection, rules: Sequence[BlockingRule], write: Write = keep) -> None:
-    """Write ``identity_block_keys``: one row per profile and rule that applies to it (profile_id, rule, block)."""
+    """Write ``identity_block_keys``: one row per profile and rule that applies to it (profile_id, rule, block, finer).
+
+    ``finer``: the block it goes to where ``block`` is cut.
+    """
     write(
         connection,
         "block_keys",
         " union all ".join(
-            f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block "
+            f"select profile_id, {number}::utinyint as rule, hash({number}, {rule.key}) as block, "
+            f"hash({number}, {rule.key}, coalesce({rule.finer}, '')) as finer "
             f"from identity_profiles where ({rule.key}) is not null"
             for number, rule in enumerate(rules)
         ),
@@ -120,10 +125,7 @@ def cut_blocks(
     connection.execute(
         f"""
         create or replace temp table identity_finer_keys as
-        select profile_id, rule, block, {finer_key(rules)} as finer
-        from (
-            from {keys} semi join (from identity_sizes where is_large and rule < {len(RULES)}) as large using (block)
-        ) join remembered.profiles using (profile_id)
+        from {keys} semi join (from identity_sizes where is_large and rule < {len(RULES)}) as large using (block)
         """
     )
     connection.execute(
@@ -160,15 +162,6 @@ def cut_blocks(
         semi join (select block as finer from identity_pieces where profile_count <= {limit}) as pieces using (finer)
         """
     )
-
-
-def finer_key(rules: Sequence[BlockingRule]) -> str:
-    """SQL: what cuts a block of ``rule`` that is too large."""
-    cases = " ".join(
-        f"when {number} then hash({number}, {rule.key}, coalesce({rule.finer}, ''))"
-        for number, rule in enumerate(rules)
-    )
-    return f"case rule {cases} end"
 
 
 def block_limits(rules: Sequence[BlockingRule], policy: Policy) -> str:
@@ -229,28 +222,26 @@ def declare(connection: DuckDBPyConnection, write: Write = keep, only: str = "")
     (type, value): no other number is looked at.
     """
     among = f"semi join {only} using (type, value)" if only else ""
-    contacts = "remembered.contacts join remembered.named using (contact_id)"
+    contacts = (
+        f"(select contact_id, customer_id, card_id, profile_id, {FEED} as feed from remembered.contacts "
+        "join remembered.speakers using (contact_id) "
+        "join (select contact_id, profile_id from remembered.named) using (contact_id)) as contacts"
+    )
     write(
         connection,
         "declared",
         f"""
         with owners as (
-            select 'customer_id' as type, contacts.customer_id as value, profile_id
-            from {contacts}
-            where contacts.feed = 'shop_customers'
+            select 'customer_id' as type, customer_id as value, profile_id from {contacts} where feed = 'shop_customers'
             union all
-            select 'card', contacts.card_id, profile_id
-            from {contacts}
-            where contacts.feed = 'loyalty_members'
+            select 'card', card_id, profile_id from {contacts} where feed = 'loyalty_members'
         ),
         named as (
-            select 'customer_id' as type, contacts.customer_id as value, profile_id
-            from {contacts}
-            where contacts.customer_id is not null and contacts.feed <> 'shop_customers'
+            select 'customer_id' as type, customer_id as value, profile_id from {contacts}
+            where customer_id is not null and feed <> 'shop_customers'
             union all
-            select 'card', contacts.card_id, profile_id
-            from {contacts}
-            where contacts.card_id is not null and contacts.feed <> 'loyalty_members'
+            select 'card', card_id, profile_id from {contacts}
+            where card_id is not null and feed <> 'loyalty_members'
         )
         select distinct type, value,
             least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r

@@ -305,7 +305,7 @@ def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep)
         select node, component, row_number() over (order by {", ".join(FIRST)}) as place
         from identity_components
         semi join identity_contested using (component)
-        join identity_profiles on profile_id = node
+        join remembered.profile_speakers on profile_id = node
         """
     )
     nodes = dict(connection.execute("select place, node from identity_inside order by place").fetchall())

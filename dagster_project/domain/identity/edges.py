@@ -56,8 +56,8 @@ def write_edges(connection: DuckDBPyConnection, write: Write = keep, of: str = "
             select pairs.*, lefts.feed as one_feed, lefts.record_id as one_id,
                 rights.feed as other_feed, rights.record_id as other_id, {lefts} > {rights} as is_turned
             from pairs
-            join remembered.profiles as lefts on lefts.profile_id = pairs.l
-            join remembered.profiles as rights on rights.profile_id = pairs.r
+            join remembered.profile_speakers as lefts on lefts.profile_id = pairs.l
+            join remembered.profile_speakers as rights on rights.profile_id = pairs.r
         )
         select
             case when is_turned then other_feed else one_feed end as left_feed,

@@ -54,6 +54,9 @@ FEED_ORDER = tuple(_FEEDS)
 FEED_RANK = f"cast(list_position([{', '.join(repr(feed) for feed in _FEEDS)}], feed) as utinyint)"
 """SQL: the place of a feed in that order."""
 
+FEED = f"([{', '.join(repr(feed) for feed in _FEEDS)}])[feed_rank + 1]"
+"""SQL: the feed that has the place ``feed_rank`` in that order."""
+
 FIRST = ("feed_rank", "seen_at", "record_id")
 """The columns by which, of several records, the one that knows the person best goes first."""
 
@@ -76,15 +79,20 @@ NAMES_SOMEBODY = """
 """
 """SQL: whether a contact is compared at all."""
 
-CONTENT = f"""
-    {", ".join(PROFILE)}, given_word_forms, given_first, given_word_count, family_name_forms,
-    case when not coalesce(
+IS_THIN = """
+    not coalesce(
         email_key is not null
         or phone_key is not null
         or (given_name_key is not null and family_name_key is not null
             and (birth_key is not null or (street_key is not null and house_number is not null))),
         false
-    ) then feed || '|' || record_id end
+    )
+"""
+"""SQL: whether a contact says too little to be one person's."""
+
+CONTENT = f"""
+    {", ".join(PROFILE)}, given_word_forms, given_first, given_word_count, family_name_forms,
+    case when {IS_THIN} then feed || '|' || record_id end
 """
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
 
@@ -94,11 +102,11 @@ _SAID = """given_name_forms, given_word_forms, given_first, given_word_count, is
 
 
 NAMED_FROM = (
-    "contact_id", "feed", "record_id", "seen_at", "customer_id", "given_name_key", "given_initials", "family_name_key",
+    "contact_id", "given_name_key", "given_initials", "family_name_key",
     "birth_key", "email_key", "phone", "house_number", "street_key", "postal_code", "town_key", "given_name_forms",
     "given_word_forms", "given_first", "given_word_count", "is_known_given_name", "family_name_forms", "email_local",
 )  # fmt: skip
-"""The columns of a contact that its name is made of (``name_contacts``)."""
+"""The columns of a contact that its profile is made of."""
 
 
 def _number(said: str) -> str:
@@ -184,6 +192,14 @@ SPEAKERS = f"""
 """SQL: one row per contact of ``records``: its best-known record, and when it was seen first and last."""
 
 
+SHOWN_CONTACTS = f"""
+    select contact_id, {", ".join(_BLOCK)}, {FEED} as feed, record_id, seen_at,
+        contacts.* exclude (contact_id, {", ".join(_BLOCK)}, name_mark)
+    from remembered.contacts join remembered.speakers using (contact_id)
+"""
+"""SQL: the contacts, each with its best-known record."""
+
+
 def build_records(connection: DuckDBPyConnection) -> None:
     """Write ``identity.records`` (one row per person-bearing record), ``identity_speakers`` and ``identity_blocks``."""
     read_blocks(connection)
@@ -194,9 +210,10 @@ def build_records(connection: DuckDBPyConnection) -> None:
 def build_contacts(
     connection: DuckDBPyConnection, *, as_of: date, policy: Policy, write: Write = keep, beside: str = ""
 ) -> None:
-    """Write ``identity.contacts``: one row per contact block, what it says as typed and in standard form.
+    """Write ``identity_contacts``: one row per contact block, what it says as typed and in standard form.
 
-    Reads ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
+    Which record says it best is no part of it (``SPEAKERS``): that changes more often, and costs less to write. Reads
+    ``identity_blocks`` and ``identity_speakers``; ``beside`` is the table of the contacts that are known already.
 
     A birth date that is a default, lies in the future or makes a person older or younger than the policy allows (the
     day on which a form was filled in, taken for a birthday) has no key: it neither joins nor separates.
@@ -207,7 +224,7 @@ def build_contacts(
         f"""
         create or replace temp table identity_written as
         with written as (
-            select contact_id, {block}, blocks.feed, feed_rank, record_id, blocks.seen_at,
+            select contact_id, {block},
                 nullif(trim(regexp_replace(
                     blocks.first_name, '(?i)^\\s*({standard_forms.TITLES})[.]?(\\s+|$)', '')), '') as given,
                 case when regexp_matches(blocks.last_name, '\\p{{L}}') then
@@ -273,7 +290,7 @@ def build_contacts(
         "contacts",
         """
         select
-            written.* exclude (feed_rank, given_as_read, family_as_read),
+            written.* exclude (given_as_read, family_as_read),
             hash(given_as_read, family_as_read) as name_mark,
             given.given_name_key, given.given_name_forms, given.given_word_forms, given.given_first,
             given.given_word_count, given.given_initials, given.is_known_given_name,
@@ -294,25 +311,22 @@ def build_contacts(
         connection.execute(f"drop table identity_{table}")
 
 
-def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity_named``: one row per contact that is compared, what it says in standard form, and its profile.
+def _compared() -> str:
+    """SQL: one row per contact that is compared, what it says in standard form, and its profile.
 
     Only contacts that name somebody are compared; a bare e-mail, phone or card is looked up (``attribution.py``). What
     is demoted is not part of the content. Contents too thin to be one person's (a name alone) stay apart, each contact
     its own profile.
     """
-    write(
-        connection,
-        "named",
-        f"""
+    return f"""
         with contacts as (
             select * replace (
                     case when demoted_emails.value is null then email_key end as email_key,
                     case when demoted_emails.value is null then email_local end as email_local
                 ),
                 case when demoted_phones.value is null then phone end as phone_key,
-                {FEED_RANK} as feed_rank
-            from identity_contacts
+                {FEED} as feed
+            from identity_contacts join identity_speakers using (contact_id)
             left join (select value from identity_demoted where type = 'email') as demoted_emails
                 on demoted_emails.value = email_key
             left join (select value from identity_demoted where type = 'phone') as demoted_phones
@@ -320,31 +334,56 @@ def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
             where {NAMES_SOMEBODY}
         )
         select contact_id, {_number(f"{CONTENT}, different.feed, different.record_id")} as profile_id,
-            feed, feed_rank, seen_at, record_id, customer_id, {", ".join(PROFILE)}, {_SAID}
+            {IS_THIN} as is_thin, {", ".join(PROFILE)}, {_SAID}
         from contacts
         left join (
             select left_feed as feed, left_id as record_id from identity_different union
             select right_feed, right_id from identity_different
         ) as different using (feed, record_id)
-        """,
+    """
+
+
+def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_named``: one row per contact that is compared (contact_id, profile_id, is_thin)."""
+    write(connection, "named", f"select contact_id, profile_id, is_thin from ({_compared()})")
+
+
+PROFILE_SPEAKERS = f"""
+    select *, {FEED} as feed
+    from (
+        select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in (*FIRST, "contact_id"))})))
+        from {{named}} join {{speakers}} using (contact_id) group by profile_id
     )
+"""
+"""SQL: one row per profile of ``named``: the record of ``FIRST`` among its own, as which it stands in the pairs."""
 
 
 def build_profiles(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity_profiles``: one row per profile of ``identity_named``.
+    """Write ``identity_profiles``: one row per profile of ``identity_profile_speakers``, what it says.
 
-    A profile stands in the pairs as the record of ``FIRST`` among its own.
+    Nothing else is told of it here, so it is the same as long as the profile exists. Read from ``identity_contacts``.
     """
     write(
         connection,
         "profiles",
         f"""
-        with speakers as (
-            select profile_id, unnest(min(struct_pack({", ".join(f"{name} := {name}" for name in FIRST)})))
-            from identity_named group by profile_id
-        )
-        select profile_id, contact_id, feed, feed_rank, identity_named.seen_at, record_id,
-            {", ".join(PROFILE)}, {_SAID}, coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
-        from identity_named join speakers using (profile_id, feed_rank, record_id)
+        select profile_id, {", ".join(PROFILE)}, {_SAID},
+            coalesce(regexp_matches(phone_key, '^\\+33[67]'), false) as is_mobile
+        from ({_compared()}) semi join identity_profile_speakers using (contact_id)
         """,
     )
+
+
+NAMED = f"""
+    select named.contact_id, profile_id, {FEED} as feed, feed_rank, seen_at, record_id, customer_id, email_key,
+        phone_key, house_number, street_key, postal_code, town_key, given_word_forms, family_name_forms
+    from {{named}} as named
+    join (select contact_id, feed_rank, seen_at, record_id from identity_speakers) using (contact_id)
+    join (select contact_id, customer_id from identity_contacts) using (contact_id)
+    join (
+        select profile_id, email_key, phone_key, house_number, street_key, postal_code, town_key, given_word_forms,
+            family_name_forms
+        from identity_profiles
+    ) using (profile_id)
+"""
+"""SQL: one row per contact of ``named`` (contact_id, profile_id): who says it, and what its profile says."""

@@ -18,7 +18,7 @@ from dagster_project.domain.identity import attribution, households
 from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM
 from dagster_project.domain.identity.clustering import connect
 from dagster_project.domain.identity.policy import Policy
-from dagster_project.domain.identity.records import FEED_ORDER
+from dagster_project.domain.identity.records import FEED_ORDER, NAMED
 from dagster_project.domain.identity.remembered import among, count_rows, differing, part, renew, work
 from dagster_project.domain.identity.shared_identifiers import (
     find_carriers,
@@ -173,17 +173,18 @@ def _find_circles(connection: DuckDBPyConnection) -> None:
         f"select {', '.join(CLUSTERED_FROM)} from remembered.profiles "
         "where profile_id in (select profile_id from identity_labels)",
     )
-    part(
-        connection,
-        "named",
-        f"select {', '.join(ATTRIBUTED_FROM)} from remembered.named "
-        "where profile_id in (select profile_id from identity_labels)",
+    work(
+        connection, "circle_named", "from remembered.named where profile_id in (select profile_id from identity_labels)"
     )
+    for table, columns in {"speakers": "*", "contacts": "contact_id, customer_id"}.items():
+        part(
+            connection,
+            table,
+            f"select {columns} from remembered.{table} "
+            "where contact_id in (select contact_id from identity_circle_named)",
+        )
     part(
-        connection,
-        "speakers",
-        "select contact_id, first_at, last_at from remembered.speakers "
-        "where contact_id in (select contact_id from identity_named)",
+        connection, "named", f"select {', '.join(ATTRIBUTED_FROM)} from ({NAMED.format(named='identity_circle_named')})"
     )
 
 

@@ -12,8 +12,9 @@ from dagster_project.domain.identity import blocking
 from dagster_project.domain.identity.identifiers import VALUES, count_people, count_uses, demote
 from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import (
-    FEED_ORDER,
+    FIRST,
     NAMED_FROM,
+    PROFILE_SPEAKERS,
     RECORDS,
     SPEAKERS,
     build_contacts,
@@ -64,64 +65,13 @@ def renew_people(connection: DuckDBPyConnection, *, as_of: date, policy: Policy,
     tell("identifier policy")
     _renew_demotions(connection, policy)
     tell("profiles")
-    work(
-        connection,
-        "renamed",
-        """
-        from identity_new_contacts union from identity_respoken union from identity_redated
-        union select contact_id from identity_gone_contacts
-        union select contact_id from remembered.contacts
-        where email_key in (select value from identity_demotions where type = 'email')
-        union select contact_id from remembered.contacts
-        where phone in (select value from identity_demotions where type = 'phone')
-        """,
-    )
-    work(
-        connection,
-        "old_named",
-        f"select distinct profile_id from remembered.named where {among('contact_id', 'renamed')}",
-    )
-    part(
-        connection,
-        "contacts",
-        f"select {', '.join(NAMED_FROM)} from remembered.contacts where {among('contact_id', 'renamed')}",
-    )
-    name_contacts(connection, part)
-    replace_part(connection, "named", among("contact_id", "renamed"))
-    work(
-        connection,
-        "reprofiled",
-        "from identity_old_named union select profile_id from identity_named",
-    )
-    work(connection, "old_profiles", f"from remembered.profiles where {among('profile_id', 'reprofiled')}")
-    part(connection, "named", f"from remembered.named where {among('profile_id', 'reprofiled')}")
-    build_profiles(connection, part)
-    replace_part(connection, "profiles", among("profile_id", "reprofiled"))
-    work(
-        connection,
-        "new_profiles",
-        "select profile_id from identity_profiles anti join identity_old_profiles using (profile_id)",
-    )
-    work(
-        connection,
-        "gone_profiles",
-        "select profile_id from identity_old_profiles anti join identity_profiles using (profile_id)",
-    )
-    work(
-        connection,
-        "respoken_profiles",
-        """
-        select profile_id from identity_profiles as now join identity_old_profiles as old using (profile_id)
-        where (now.feed, now.record_id, now.seen_at, now.contact_id)
-            is distinct from (old.feed, old.record_id, old.seen_at, old.contact_id)
-        """,
-    )
+    _renew_profiles(connection)
     _renew_declared(connection)
 
 
 def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy) -> None:
-    """Leaves ``identity_new_contacts``, ``identity_respoken``, ``identity_redated`` (contact_id each) and the rows
-    ``identity_gone_contacts``.
+    """Leaves ``identity_new_contacts``, ``identity_respoken``, ``identity_respoken_by_feed``, ``identity_redated``
+    (contact_id each), the rows ``identity_gone_contacts`` and, of the new ones, the parts of contacts and speakers.
     """
     work(
         connection,
@@ -143,17 +93,19 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
         "new_contacts",
         "select contact_id from identity_now_speakers anti join identity_old_speakers using (contact_id)",
     )
-    feeds = ", ".join(f"'{feed}'" for feed in FEED_ORDER)
-    work(
-        connection,
-        "respoken_as",
-        f"""
-        select now.contact_id, ([{feeds}])[now.feed_rank + 1] as feed, now.record_id, now.seen_at
-        from identity_now_speakers as now join identity_old_speakers as old using (contact_id)
-        where (now.feed_rank, now.seen_at, now.record_id) is distinct from (old.feed_rank, old.seen_at, old.record_id)
-        """,
-    )
-    work(connection, "respoken", "select contact_id from identity_respoken_as")
+    for name, columns in {"respoken": ", ".join(FIRST), "respoken_by_feed": "feed_rank"}.items():
+        work(
+            connection,
+            name,
+            f"""
+            select contact_id
+            from (
+                select contact_id, {columns} from identity_now_speakers except
+                select contact_id, {columns} from identity_old_speakers
+            )
+            semi join identity_old_speakers using (contact_id)
+            """,
+        )
     work(
         connection,
         "gone_contacts",
@@ -163,19 +115,8 @@ def _renew_contacts(connection: DuckDBPyConnection, as_of: date, policy: Policy)
         ) as gone using (contact_id)
         """,
     )
-    work(
-        connection,
-        "respoken_contacts",
-        """
-        select contacts.* replace (spoken.feed as feed, spoken.record_id as record_id, spoken.seen_at as seen_at)
-        from remembered.contacts as contacts join identity_respoken_as as spoken using (contact_id)
-        """,
-    )
-    replace_part(
-        connection,
-        "contacts",
-        "contact_id in (select contact_id from identity_gone_contacts union all from identity_respoken)",
-        "identity_respoken_contacts",
+    connection.execute(
+        "delete from remembered.contacts where contact_id in (select contact_id from identity_gone_contacts)"
     )
     part(connection, "speakers", f"from identity_now_speakers where {among('contact_id', 'new_contacts')}")
     build_contacts(connection, as_of=as_of, policy=policy, write=part, beside="remembered.contacts")
@@ -259,6 +200,101 @@ def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
         f"from {differing('from identity_old_demoted', 'select type, value from identity_demoted')}",
     )
     connection.execute("create or replace table remembered.demoted as from identity_demoted")
+
+
+def _renew_profiles(connection: DuckDBPyConnection) -> None:
+    work(
+        connection,
+        "recarried",
+        """
+        select contact_id from remembered.contacts
+        where email_key in (select value from identity_demotions where type = 'email')
+        union select contact_id from remembered.contacts
+        where phone in (select value from identity_demotions where type = 'phone')
+        """,
+    )
+    work(
+        connection,
+        "renamed",
+        """
+        from identity_new_contacts union from identity_respoken union from identity_redated
+        union from identity_recarried union select contact_id from identity_gone_contacts
+        """,
+    )
+    work(
+        connection,
+        "old_named",
+        f"from remembered.named where {among('contact_id', 'renamed')}",
+    )
+    # Which record says it is part of the content of what is thin, and of whether a contact without a name is compared.
+    work(
+        connection,
+        "read_again",
+        """
+        select contact_id
+        from (
+            from identity_redated union from identity_recarried union from identity_respoken_by_feed
+            union (from identity_respoken semi join (from identity_old_named where is_thin) as thin using (contact_id))
+        )
+        anti join identity_new_contacts using (contact_id)
+        """,
+    )
+    is_any = count_rows(connection, "identity_read_again") > 0
+    for table, columns in {"contacts": NAMED_FROM, "speakers": ("contact_id", *FIRST)}.items():
+        said = f"select {', '.join(columns)} from"
+        again = f"union all {said} remembered.{table} where {among('contact_id', 'read_again')}" if is_any else ""
+        part(connection, table, f"{said} identity_{table} {again}")
+    name_contacts(connection, part)
+    replace_part(
+        connection,
+        "named",
+        "contact_id in (from identity_read_again union all select contact_id from identity_gone_contacts)",
+    )
+    work(
+        connection,
+        "reprofiled",
+        "select profile_id from identity_old_named union select profile_id from identity_named",
+    )
+    work(connection, "members", f"from remembered.named where {among('profile_id', 'reprofiled')}")
+    work(
+        connection,
+        "old_profile_speakers",
+        f"from remembered.profile_speakers where {among('profile_id', 'reprofiled')}",
+    )
+    work(
+        connection,
+        "now_profile_speakers",
+        PROFILE_SPEAKERS.format(named="identity_members", speakers="remembered.speakers"),
+    )
+    for name, one, other in (("new_profiles", "now", "old"), ("gone_profiles", "old", "now")):
+        work(
+            connection,
+            name,
+            f"select profile_id from identity_{one}_profile_speakers "
+            f"anti join identity_{other}_profile_speakers using (profile_id)",
+        )
+    work(
+        connection,
+        "respoken_profiles",
+        """
+        select profile_id
+        from (from identity_now_profile_speakers except from identity_old_profile_speakers)
+        semi join identity_old_profile_speakers using (profile_id)
+        """,
+    )
+    replace_part(
+        connection,
+        "profile_speakers",
+        "profile_id in (from identity_gone_profiles union all from identity_respoken_profiles)",
+        "(from identity_now_profile_speakers except from identity_old_profile_speakers)",
+    )
+    part(
+        connection,
+        "profile_speakers",
+        f"from identity_now_profile_speakers where {among('profile_id', 'new_profiles')}",
+    )
+    build_profiles(connection, part)
+    replace_part(connection, "profiles", among("profile_id", "gone_profiles"))
 
 
 def _renew_declared(connection: DuckDBPyConnection) -> None:

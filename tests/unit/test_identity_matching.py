@@ -816,6 +816,25 @@ def test_a_steward_places_a_ticket_and_takes_one_away(resolved):
     assert found["T3"] == found["T4"] == found["C1"]
 
 
+def test_a_stewards_word_about_a_ticket_goes_before_its_payment_token(resolved):
+    connection = resolved(
+        customers=[customer("C1", **ANA)],
+        tickets=[
+            *(ticket(f"T{n}", email="ana.roux@mail.example", payment_token="p") for n in range(3)),
+            *(ticket(f"U{n}", payment_token="p") for n in range(3)),
+        ],
+        decisions=[
+            decision("D1", "pos_tickets|U1", "shop_customers|C1", "different"),
+            decision("D2", "pos_tickets|U2", "shop_customers|C1", "same"),
+        ],
+    )
+    found = connection.execute("select record_id, account_id from identity.account_links order by all").fetchall()
+    linked = dict(found)
+    assert len(found) == len(linked), "a record stands twice"
+    assert linked["U0"] == linked["U2"] == linked["C1"]
+    assert "U1" not in linked
+
+
 def test_a_phone_that_was_given_anew_stands_for_each_holder_in_his_time(resolved):
     phone = "+33639980001"
     found = accounts(

@@ -45,10 +45,10 @@ HOLDINGS = f"""
 """SQL: one row per component and e-mail or phone that its profiles carry (component, key), of block keys and labels."""
 
 HELD = """
-    select key from remembered.holders
-    union select key from remembered.holdings semi join remembered.founded using (component)
+    select key from remembered.holders {where}
+    union select key from remembered.holdings semi join remembered.founded using (component) {where}
 """
-"""SQL: the keys that somebody holds, be it several."""
+"""SQL: the keys that somebody holds, be it several; ``where`` names some of them."""
 
 
 def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
@@ -70,7 +70,7 @@ def attribute(connection: DuckDBPyConnection, policy: Policy) -> None:
     find_holders(connection, policy)
     find_households(connection, policy)
     write_bare_keys(connection)
-    work(connection, "held", HELD)
+    work(connection, "held", HELD.format(where=""))
     stand_for(connection)
     work(connection, "home_records", "from remembered.records where customer_id is not null")
     find_customer_homes(connection)

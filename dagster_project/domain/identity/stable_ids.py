@@ -147,6 +147,7 @@ def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) ->
 
 def name_all_again(connection: DuckDBPyConnection, previous: Path | None, *, as_of: date, run_id: str) -> None:
     """Name all accounts of ``identity_attributed`` after the release ``previous``, which is not the one remembered."""
+    connection.execute("drop table identity_records; create temp view identity_records as from remembered.records")
     read_history(connection, previous)
     write_history(connection)
     name_accounts(connection, as_of=as_of, run_id=run_id)

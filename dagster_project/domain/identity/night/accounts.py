@@ -285,7 +285,7 @@ def _renew_bare(connection: DuckDBPyConnection) -> None:
         "select key from identity_changed_bare_keys union from identity_rekeyed",
     )
     part(connection, "bare_keys", f"from remembered.bare_keys where {among('key', 'asked_keys')}")
-    work(connection, "held", f"from ({attribution.HELD}) where {among('key', 'asked_keys')}")
+    work(connection, "held", attribution.HELD.format(where=f"where {among('key', 'asked_keys')}"))
     attribution.stand_for(connection, part)
     renew(connection, "bare", "contact_id", among("key", "asked_keys"))
 

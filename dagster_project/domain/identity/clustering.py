@@ -264,8 +264,8 @@ def pairs_inside(connection: DuckDBPyConnection, policy: Policy) -> None:
 def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep) -> None:
     """Write ``identity_labels`` (profile_id, component), ``identity_refusals`` and ``identity_contested`` (component).
 
-    Reads ``identity_components``, ``identity_verdicts``, ``identity_decided``. A profile that nothing joins is its own
-    component.
+    Reads ``identity_components``, ``identity_verdicts``, ``identity_decided`` and of ``identity_profiles`` the number.
+    A profile that nothing joins is its own component.
     """
     write(
         connection,
@@ -305,7 +305,7 @@ def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep)
         select node, component, row_number() over (order by {", ".join(FIRST)}) as place
         from identity_components
         semi join identity_contested using (component)
-        join identity_profiles on profile_id = node
+        join remembered.profiles on profile_id = node
         """
     )
     nodes = dict(connection.execute("select place, node from identity_inside order by place").fetchall())

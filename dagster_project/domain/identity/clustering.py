@@ -264,8 +264,8 @@ def pairs_inside(connection: DuckDBPyConnection, policy: Policy) -> None:
 def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep) -> None:
     """Write ``identity_labels`` (profile_id, component), ``identity_refusals`` and ``identity_contested`` (component).
 
-    Reads ``identity_components``, ``identity_verdicts``, ``identity_decided``. A profile that nothing joins is its own
-    component.
+    Reads ``identity_components``, ``identity_verdicts``, ``identity_decided`` and of ``identity_profiles`` the number.
+    A profile that nothing joins is its own component.
     """
     write(
         connection,

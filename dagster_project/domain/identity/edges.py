@@ -16,9 +16,9 @@ def write_edges(connection: DuckDBPyConnection, write: Write = keep, of: str = "
 
     A profile stands in the edges as its best-known record; records of one profile need no edge. On the left stands the
     record that knows its person better. Refused are the pairs that share an identifier or weigh enough, and yet are not
-    joined. Cost grows with the pairs that say something. ``of`` names a table (profile_id): pairs of these only.
+    joined. Cost grows with the pairs that say something. ``of`` names a table (l, r): these pairs only.
     """
-    among = f"(l in (select profile_id from {of}) or r in (select profile_id from {of}))" if of else "true"
+    among = f"(l, r) in (select l, r from {of})" if of else "true"
     lefts, rights = (f"({', '.join(f'{side}.{name}' for name in FIRST)})" for side in ("lefts", "rights"))
     gammas = ", ".join(f"verdicts.{gamma}" for gamma in GAMMAS)
     write(

@@ -58,6 +58,18 @@ def among(column: str, name: str) -> str:
     return f"{column} in (from identity_{name})"
 
 
+def of_either(columns: str, table: str, name: str) -> str:
+    """SQL: the rows of a table of pairs (l, r) with a side in the working table ``identity_<name>``.
+
+    Two passes, for in one condition with ``or`` neither side narrows what is read.
+    """
+    left, right = among("l", name), among("r", name)
+    return (
+        f"select {columns} from {table} where {left} "
+        f"union all select {columns} from {table} where {right} and not {left}"
+    )
+
+
 def differing(one: str, other: str) -> str:
     """SQL: the rows that only one of two queries has."""
     return f"(({one} except {other}) union ({other} except {one}))"

@@ -13,7 +13,7 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.model import COMPARISONS, GAMMAS, Model, score_pairs
-from dagster_project.domain.identity.remembered import count_rows, hash_of
+from dagster_project.domain.identity.remembered import count_rows, hash_of, work
 
 COLUMNS = ("l", "r", "weight", *GAMMAS, "is_inside")
 _SHAPE = f"l bigint, r bigint, weight real, {', '.join(f'{gamma} tinyint' for gamma in GAMMAS)}, is_inside boolean"
@@ -54,39 +54,38 @@ def make_scores(connection: DuckDBPyConnection) -> None:
     connection.execute(f"create or replace temp table identity_scores ({_SHAPE})")
 
 
-def look_up(
-    connection: DuckDBPyConnection,
-    model: Model,
-    pairs: str,
-    into: str = "remembered.scores",
-    *,
-    is_inside: bool = False,
-) -> int:
+def look_up(connection: DuckDBPyConnection, model: Model, pairs: str, *, is_inside: bool = False) -> int:
     """Add the scores of the pairs (l < r) of profiles in the table ``pairs``; returns how many had to be compared.
 
-    ``identity_known_scores`` holds what is known of old. No pair may be asked twice. Reads ``remembered.profiles``.
+    ``identity_known_scores`` holds what is known of old. No pair may be asked twice.
     """
-    levels = ", ".join(GAMMAS)
     connection.execute(
         f"""
-        insert into {into} select l, r, weight, {levels}, {is_inside}
+        insert into remembered.scores select l, r, weight, {", ".join(GAMMAS)}, {is_inside}
         from identity_known_scores semi join {pairs} using (l, r)
         """
     )
-    connection.execute(
-        f"""
-        create or replace temp table identity_unscored as
-        select l, r, row_number() over () as number from {pairs} anti join identity_known_scores using (l, r)
-        """
-    )
+    unknown = f"{pairs} anti join identity_known_scores using (l, r)"
+    return compare(connection, model, unknown, "remembered.scores", is_inside=is_inside)
+
+
+def compare(connection: DuckDBPyConnection, model: Model, pairs: str, into: str, *, is_inside: bool = False) -> int:
+    """Add to ``into`` the scores of pairs (l < r) of which nothing is known; returns how many these are.
+
+    Reads ``remembered.profiles``.
+    """
+    work(connection, "unscored", f"select l, r, row_number() over () as number from {pairs}")
     count = count_rows(connection, "identity_unscored")
     for start in range(0, count, _BATCH):
-        connection.execute(
-            "create or replace temp table identity_batch as select l, r from identity_unscored "
-            f"where number > {start} and number <= {start + _BATCH}"
+        work(
+            connection,
+            "batch",
+            f"select l, r from identity_unscored where number > {start} and number <= {start + _BATCH}",
         )
         score_pairs(connection, model, "identity_batch", "identity_scored")
-        connection.execute(f"insert into {into} select l, r, weight, {levels}, {is_inside} from identity_scored")
+        connection.execute(
+            f"insert into {into} select l, r, weight, {', '.join(GAMMAS)}, {is_inside} from identity_scored"
+        )
         connection.execute("drop table identity_batch; drop table identity_scored")
     connection.execute("drop table identity_unscored")
     return count

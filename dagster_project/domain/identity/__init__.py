@@ -26,6 +26,7 @@ from dagster_project.domain.identity.clustering import cluster, connect_joins, p
 from dagster_project.domain.identity.edges import write_edges
 from dagster_project.domain.identity.households import name_households
 from dagster_project.domain.identity.identifiers import (
+    CARRIED,
     count_people,
     count_uses,
     demote,
@@ -190,6 +191,7 @@ def build_people(
     announce("standard forms")
     build_contacts(connection, as_of=as_of, policy=policy)
     announce("identifier policy")
+    keep(connection, "carried", CARRIED)
     count_people(connection, policy)
     count_uses(connection, policy)
     demote(connection, policy)

@@ -219,29 +219,32 @@ def declare(connection: DuckDBPyConnection, write: Write = keep, only: str = "")
 
     A web account that names its loyalty card, an order that names its web account. The number is evidence of its own
     kind, and no more than that: where names or birth dates contradict it the pair is refused. ``only`` names a table
-    (type, value): no other number is looked at.
+    (type, value): no other number is looked at, and ``identity_numbered`` (contact_id) are who carries any of them.
     """
     among = f"semi join {only} using (type, value)" if only else ""
-    contacts = (
-        f"(select contact_id, customer_id, card_id, profile_id, {FEED} as feed from remembered.contacts "
-        "join remembered.speakers using (contact_id) "
-        "join (select contact_id, profile_id from remembered.named) using (contact_id)) as contacts"
-    )
+    of = "where contact_id in (from identity_numbered)" if only else ""
     write(
         connection,
         "declared",
         f"""
-        with owners as (
-            select 'customer_id' as type, customer_id as value, profile_id from {contacts} where feed = 'shop_customers'
+        with contacts as (
+            select customer_id, card_id, profile_id, {FEED} as feed
+            from (
+                select contact_id, customer_id, card_id from remembered.contacts {of}
+            )
+            join (select contact_id, profile_id from remembered.named {of}) using (contact_id)
+            join (select contact_id, feed_rank from remembered.speakers {of}) using (contact_id)
+        ),
+        owners as (
+            select 'customer_id' as type, customer_id as value, profile_id from contacts where feed = 'shop_customers'
             union all
-            select 'card', card_id, profile_id from {contacts} where feed = 'loyalty_members'
+            select 'card', card_id, profile_id from contacts where feed = 'loyalty_members'
         ),
         named as (
-            select 'customer_id' as type, customer_id as value, profile_id from {contacts}
+            select 'customer_id' as type, customer_id as value, profile_id from contacts
             where customer_id is not null and feed <> 'shop_customers'
             union all
-            select 'card', card_id, profile_id from {contacts}
-            where card_id is not null and feed <> 'loyalty_members'
+            select 'card', card_id, profile_id from contacts where card_id is not null and feed <> 'loyalty_members'
         )
         select distinct type, value,
             least(owners.profile_id, named.profile_id) as l, greatest(owners.profile_id, named.profile_id) as r

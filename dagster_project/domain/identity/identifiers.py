@@ -17,6 +17,33 @@ from dagster_project.domain.sql_literal import literals
 VALUES = {"customer_id": "customer_id", "card": "card_id", "email": "email_key", "phone": "phone"}
 """The column of ``identity.contacts`` that holds each type of identifier."""
 
+_NUMBERS = {type_: number for number, type_ in enumerate(VALUES, 1)}
+
+_WHICH = " ".join(f"when '{type_}' then {number}" for type_, number in _NUMBERS.items())
+
+_MARK = f"hash(case type {_WHICH} end, value)"
+CARRIED = " union all ".join(
+    f"select contact_id, hash({_NUMBERS[type_]}, {column}) as value from identity_contacts where {column} is not null"
+    for type_, column in VALUES.items()
+)
+"""SQL: one row per contact and value that it carries, demoted or not; the value as a number (``marks``)."""
+
+
+def marks(values: str) -> str:
+    """SQL: the numbers under which ``values`` (type, value) stand in ``remembered.carried``."""
+    return f"select {_MARK} from {values}"
+
+
+def find_carriers(connection: DuckDBPyConnection, marked: str) -> None:
+    """Write ``identity_carriers``: who carries one of the values of the query ``marked`` (of their numbers)."""
+    connection.execute(
+        f"""
+        create or replace temp table identity_carriers as
+        select contact_id, given_first, {", ".join(VALUES.values())} from remembered.contacts
+        where contact_id in (select contact_id from remembered.carried where value in ({marked}))
+        """
+    )
+
 
 def read_decisions(connection: DuckDBPyConnection, as_of: date) -> None:
     """Write ``identity_decisions_in_force`` and ``identity_different``: the stewards' decisions at the as-of date.
@@ -75,10 +102,14 @@ def write_policies(connection: DuckDBPyConnection, policy: Policy) -> None:
 
 
 def _people(only: str) -> str:
-    """SQL: one row per value (type, value, person_count) of the contacts; of those in the table ``only``, if named."""
+    """SQL: one row per value (type, value, person_count) of the contacts; of those in the table ``only``, if named.
+
+    Who carries any of these is in ``identity_carriers``.
+    """
+    contacts = "identity_carriers" if only else "remembered.contacts"
     return " union all ".join(
         f"select '{type_}' as type, {column} as value, count(distinct left(given_first, 3)) as person_count "
-        f"from remembered.contacts where {column} is not null {_among(only, type_, column)} group by {column}"
+        f"from {contacts} where {column} is not null {_among(only, type_, column)} group by {column}"
         for type_, column in VALUES.items()
     )
 
@@ -90,7 +121,8 @@ def _among(only: str, type_: str, column: str) -> str:
 def count_people(connection: DuckDBPyConnection, policy: Policy, write: Write = keep, only: str = "") -> None:
     """Write ``identity_notable``: the values that are blocked or carried by too many people.
 
-    Columns: type, value, person_count, reason. ``only`` names a table (type, value): no other is looked at.
+    Columns: type, value, person_count, reason. ``only`` names a table (type, value): no other is looked at,
+    and who carries any of them is in ``identity_carriers``.
     """
     rules = policy.identifiers.values()
     is_blocked = (
@@ -131,7 +163,8 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
 
     ``identity_uses``: one row per value that is used twice or on many busy days: type, value, uses, with how many
     others of each type (``<type>_count``), busy_days. ``identity_worn_tokens`` (value): payment tokens that are used
-    more often than one person's. ``only`` names a table (type, value): no other is looked at.
+    more often than one person's. ``only`` names a table (type, value): no other is looked at,
+    and who carries any of them is in ``identity_carriers``.
     """
     _read_moves(connection, only)
     selects = []
@@ -183,30 +216,29 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
 
 def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
     """Write ``identity_moves``: what orders and tickets carry; with ``only``, those that carry one of its values."""
-    by_contact = (
-        f"where email_key in (select value from {only} where type = 'email') "
-        f"or phone in (select value from {only} where type = 'phone')"
+    by_value = (
+        "and (payment_token in (select value from {only} where type = 'payment_token') "
+        "or contact_id in (from identity_movers))"
     )
-    by_record = (
-        f"and (card_id in (select value from {only} where type = 'card') "
-        f"or payment_token in (select value from {only} where type = 'payment_token') "
-        "or contact_id in (select contact_id from identity_movers_contacts))"
-    )
+    if only:
+        carried = " or ".join(
+            f"({column} is not null {_among(only, type_, column)})" for type_, column in VALUES.items()
+        )
+        connection.execute(
+            f"create or replace temp table identity_movers as select contact_id from identity_carriers where {carried}"
+        )
     connection.execute(
         f"""
-        create or replace temp table identity_movers_contacts as
-        select contact_id from remembered.contacts {by_contact if only else "limit 0"};
         create or replace temp table identity_moved as
         select contact_id, card_id, payment_token, seen_at from remembered.records
-        where feed in ('shop_orders', 'pos_tickets') {by_record if only else ""};
+        where feed in ('shop_orders', 'pos_tickets') {by_value.format(only=only) if only else ""};
         create or replace temp table identity_moves as
         select moved.*, email_key, phone
         from identity_moved as moved
         left join (
             select contact_id, email_key, phone from remembered.contacts semi join identity_moved using (contact_id)
         ) as contacts using (contact_id);
-        drop table identity_moved;
-        drop table identity_movers_contacts
+        drop table identity_moved
         """
     )
 
@@ -219,6 +251,7 @@ def demote(connection: DuckDBPyConnection, policy: Policy, write: Write = keep) 
     not make a new person.
     """
     connection.execute(f"create or replace temp table identity_over_used as {_over_used(policy)}")
+    find_carriers(connection, marks("identity_over_used"))
     write(
         connection,
         "demoted",

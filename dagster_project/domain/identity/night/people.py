@@ -9,7 +9,15 @@ from datetime import date
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity import blocking
-from dagster_project.domain.identity.identifiers import VALUES, count_people, count_uses, demote
+from dagster_project.domain.identity.identifiers import (
+    CARRIED,
+    VALUES,
+    count_people,
+    count_uses,
+    demote,
+    find_carriers,
+    marks,
+)
 from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import (
     FIRST,
@@ -149,14 +157,25 @@ def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
     """Leaves ``identity_demotions`` (type, value: demoted now and not before, or the reverse), ``identity_old_demoted``
     and ``identity_worn_changes``.
     """
-    carried = " union ".join(
+    part(connection, "carried", CARRIED)
+    replace_part(connection, "carried", "false")
+    work(
+        connection,
+        "asked_values",
+        f"select distinct value from remembered.carried where {among('contact_id', 'touched')}",
+    )
+    connection.execute(
+        "delete from remembered.carried where contact_id in (select contact_id from identity_gone_contacts)"
+    )
+    find_carriers(connection, "from identity_asked_values")
+    counted = " union ".join(
         f"select '{type_}' as type, {column} as value from contacts where {column} is not null"
         for type_, column in VALUES.items()
     )
     work(
         connection,
         "counted",
-        f"with contacts as (from identity_contacts union all by name from identity_gone_contacts) {carried}",
+        f"with contacts as (from identity_contacts union all by name from identity_gone_contacts) {counted}",
     )
     count_people(connection, policy, part, "identity_counted")
     replace_part(connection, "notable", "(type, value) in (from identity_counted)")
@@ -172,7 +191,7 @@ def _renew_demotions(connection: DuckDBPyConnection, policy: Policy) -> None:
             where feed in ('shop_orders', 'pos_tickets')
         ),
         contacts as (
-            select contact_id, email_key, phone from remembered.contacts semi join records using (contact_id)
+            select contact_id, email_key, phone from identity_carriers semi join records using (contact_id)
             union all
             select contact_id, email_key, phone from identity_gone_contacts
         )
@@ -206,11 +225,9 @@ def _renew_profiles(connection: DuckDBPyConnection) -> None:
     work(
         connection,
         "recarried",
-        """
-        select contact_id from remembered.contacts
-        where email_key in (select value from identity_demotions where type = 'email')
-        union select contact_id from remembered.contacts
-        where phone in (select value from identity_demotions where type = 'phone')
+        f"""
+        select contact_id from remembered.carried
+        where value in ({marks("identity_demotions where type in ('email', 'phone')")})
         """,
     )
     work(
@@ -310,6 +327,11 @@ def _renew_declared(connection: DuckDBPyConnection) -> None:
         union select 'card', card_id from contacts where card_id is not null
         union from identity_demotions where type in ('customer_id', 'card')
         """,
+    )
+    work(
+        connection,
+        "numbered",
+        f"select contact_id from remembered.carried where value in ({marks('identity_numbers')})",
     )
     work(connection, "old_declared", "from remembered.declared where (type, value) in (from identity_numbers)")
     blocking.declare(connection, part, "identity_numbers")

@@ -56,8 +56,8 @@ from dagster_project.domain.identity.remembered import (
 )
 from dagster_project.domain.identity.scores import look_up, score_stamp, start_scores
 from dagster_project.domain.identity.shared_identifiers import (
-    find_carriers,
     find_token_carriers,
+    find_value_carriers,
     write_shared_identifiers,
 )
 from dagster_project.domain.identity.stable_ids import (
@@ -243,7 +243,7 @@ def _resolve_all(
     redirect(connection, run_id)
     tell("households")
     name_households(connection)
-    find_carriers(connection)
+    find_value_carriers(connection)
     connection.execute(
         "create or replace temp view identity_token_names as "
         "select hash(payment_token) as token, payment_token as value from remembered.records "

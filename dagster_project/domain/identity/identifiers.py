@@ -21,17 +21,19 @@ _NUMBERS = {type_: number for number, type_ in enumerate(VALUES, 1)}
 
 _WHICH = " ".join(f"when '{type_}' then {number}" for type_, number in _NUMBERS.items())
 
-_MARK = f"hash(case type {_WHICH} end, value)"
+MARK = f"hash(case type {_WHICH} end, value)"
+"""SQL: the number under which a value (type, value) stands in ``remembered.carried``."""
+
 CARRIED = " union all ".join(
     f"select contact_id, hash({_NUMBERS[type_]}, {column}) as value from identity_contacts where {column} is not null"
     for type_, column in VALUES.items()
 )
-"""SQL: one row per contact and value that it carries, demoted or not; the value as a number (``marks``)."""
+"""SQL: one row per contact and value that it carries, demoted or not; the value as a number (``MARK``)."""
 
 
 def marks(values: str) -> str:
     """SQL: the numbers under which ``values`` (type, value) stand in ``remembered.carried``."""
-    return f"select {_MARK} from {values}"
+    return f"select {MARK} from {values}"
 
 
 def find_carriers(connection: DuckDBPyConnection, marked: str) -> None:

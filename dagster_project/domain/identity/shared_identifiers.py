@@ -6,14 +6,15 @@ What belongs here: reporting. What does not: what a shared value may still join 
 from duckdb import DuckDBPyConnection
 
 from dagster_project.domain.identity.attribution import key_of
+from dagster_project.domain.identity.identifiers import MARK
 from dagster_project.domain.identity.remembered import Write, among, keep, work
 
 
-def find_carriers(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity_carriers`` (type, value, component): the e-mails and phones that several components carry."""
+def find_value_carriers(connection: DuckDBPyConnection, write: Write = keep) -> None:
+    """Write ``identity_value_carriers`` (type, value, component): the e-mails and phones that several components carry."""
     write(
         connection,
-        "carriers",
+        "value_carriers",
         """
         select type, value, component
         from (
@@ -60,16 +61,17 @@ def write_shared_identifiers(connection: DuckDBPyConnection) -> None:
 
     What ties nobody to anybody, demoted values, is looked up among all contacts.
     """
-    work(connection, "idle", "select type, value from remembered.demoted where type in ('email', 'phone')")
+    work(
+        connection,
+        "idle",
+        f"select type, value, {MARK} as mark from remembered.demoted where type in ('email', 'phone')",
+    )
     work(
         connection,
         "idle_contacts",
         """
-        select 'email' as type, email_key as value, contact_id from remembered.contacts
-        where email_key in (select value from identity_idle where type = 'email')
-        union all
-        select 'phone', phone, contact_id from remembered.contacts
-        where phone in (select value from identity_idle where type = 'phone')
+        select type, idle.value, contact_id
+        from identity_idle as idle join remembered.carried as carried on carried.value = idle.mark
         """,
     )
     keep(
@@ -77,7 +79,7 @@ def write_shared_identifiers(connection: DuckDBPyConnection) -> None:
         "shared_identifiers",
         f"""
         with carried as (
-            select type, value, component from remembered.carriers semi join remembered.anchors using (component)
+            select type, value, component from remembered.value_carriers semi join remembered.anchors using (component)
             union all
             select 'payment_token', value, component from remembered.token_carriers
             union all

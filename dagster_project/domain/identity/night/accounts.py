@@ -17,12 +17,13 @@ from duckdb import DuckDBPyConnection
 from dagster_project.domain.identity import attribution, households
 from dagster_project.domain.identity.attribution import ATTRIBUTED_FROM, CLUSTERED_FROM
 from dagster_project.domain.identity.clustering import connect
+from dagster_project.domain.identity.identifiers import marks
 from dagster_project.domain.identity.policy import Policy
 from dagster_project.domain.identity.records import FEED_ORDER, NAMED
 from dagster_project.domain.identity.remembered import among, count_rows, differing, part, renew, work
 from dagster_project.domain.identity.shared_identifiers import (
-    find_carriers,
     find_token_carriers,
+    find_value_carriers,
     write_shared_identifiers,
 )
 from dagster_project.domain.identity.stable_ids import (
@@ -88,17 +89,8 @@ def _find_circles(connection: DuckDBPyConnection) -> None:
 
     Also ``identity_held_before`` and ``remembered.holdings``.
     """
-    if count_rows(connection, "(from identity_demotions where type = 'card')"):
-        work(
-            connection,
-            "recarded",
-            """
-            select contact_id from remembered.contacts
-            where card_id in (select value from identity_demotions where type = 'card')
-            """,
-        )
-    else:
-        work(connection, "recarded", "select 0::bigint as contact_id limit 0")
+    recarded = marks("identity_demotions where type = 'card'")
+    work(connection, "recarded", f"select contact_id from remembered.carried where value in ({recarded})")
     work(
         connection,
         "touched_contacts",
@@ -492,8 +484,8 @@ def _name_households(connection: DuckDBPyConnection) -> None:
 
 
 def _share(connection: DuckDBPyConnection) -> None:
-    find_carriers(connection, part)
-    renew(connection, "carriers", "component", among("component", "circle"))
+    find_value_carriers(connection, part)
+    renew(connection, "value_carriers", "component", among("component", "circle"))
     work(
         connection,
         "token_names",

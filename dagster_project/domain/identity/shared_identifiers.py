@@ -11,7 +11,7 @@ from dagster_project.domain.identity.remembered import Write, among, keep, work
 
 
 def find_value_carriers(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity_value_carriers`` (type, value, component): the e-mails and phones that several components carry."""
+    """Write ``identity_value_carriers`` (type, value, component): e-mails and phones of several components."""
     write(
         connection,
         "value_carriers",

@@ -49,7 +49,8 @@ def renew_clusters(connection: DuckDBPyConnection, *, policy: Policy, model: Mod
 def _renew_scores(connection: DuckDBPyConnection, policy: Policy, model: Model) -> int:
     """The pairs that blocks bring together, and their verdicts. A pair that is still one keeps its rows.
 
-    Leaves ``identity_changed_pairs`` (l, r): new, gone, or declared in another way.
+    Leaves ``identity_new_pairs``, ``identity_changed_pairs``: gone, or declared in another way, and
+    ``identity_new_edges``: those with a verdict of tonight (l, r each).
     """
     work(connection, "rescored", "from identity_paired union from identity_gone_profiles")
     work(connection, "old_scores", of_either("rowid as place, l, r, is_inside", "remembered.scores", "rescored"))
@@ -89,7 +90,7 @@ def _renew_scores(connection: DuckDBPyConnection, policy: Policy, model: Model) 
         "select l, r from identity_dropped_scores union all select l, r from identity_redeclared_scores",
     )
     replace_part(connection, "verdicts", "(l, r) in (from identity_changed_pairs)")
-    connection.execute("insert into identity_changed_pairs from identity_new_pairs")
+    work(connection, "new_edges", "select l, r from identity_verdicts")
     return scored
 
 
@@ -114,8 +115,8 @@ def _renew_components(connection: DuckDBPyConnection, policy: Policy, model: Mod
         from identity_new_profiles union from identity_gone_profiles
         -- Of two pairs that weigh the same, the one goes first whose records know their people better.
         union from identity_respoken_profiles
-        -- What a pair does not join now and did not before, it changes within one component only: one side tells it.
-        union select l from identity_changed_pairs
+        -- Whom a pair joins or joined is found from either side, and what it says otherwise counts in one component.
+        union select l from (from identity_changed_pairs union all from identity_new_pairs)
         where not {among("l", "new_profiles")} and not {among("r", "new_profiles")}
             and not {among("l", "gone_profiles")} and not {among("r", "gone_profiles")}
         union select r from identity_redecided
@@ -263,10 +264,12 @@ def _renew_edges(connection: DuckDBPyConnection) -> None:
         connection,
         "edged",
         f"""
-        select l, r from identity_changed_pairs union select l, r from identity_decided
+        from identity_changed_pairs union select l, r from identity_decided
         union ({of_either("l, r", "remembered.verdicts", "respoken_profiles")})
         union ({of_either("l, r", "remembered.decided", "respoken_profiles")})
         """,
     )
+    connection.execute("delete from remembered.edges where (l, r) in (from identity_edged)")
+    connection.execute("insert into identity_edged from identity_new_edges anti join identity_edged using (l, r)")
     write_edges(connection, part, "identity_edged")
-    replace_part(connection, "edges", "(l, r) in (from identity_edged)")
+    replace_part(connection, "edges", "false")

@@ -222,6 +222,8 @@ def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
         "and (payment_token in (select value from {only} where type = 'payment_token') "
         "or contact_id in (from identity_movers))"
     )
+    # Of a payment token only its uses are counted: what else they carry is asked of the carriers alone.
+    contacts = "identity_carriers" if only else "remembered.contacts"
     if only:
         carried = " or ".join(
             f"({column} is not null {_among(only, type_, column)})" for type_, column in VALUES.items()
@@ -238,7 +240,7 @@ def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
         select moved.*, email_key, phone
         from identity_moved as moved
         left join (
-            select contact_id, email_key, phone from remembered.contacts semi join identity_moved using (contact_id)
+            select contact_id, email_key, phone from {contacts} semi join identity_moved using (contact_id)
         ) as contacts using (contact_id);
         drop table identity_moved
         """

@@ -117,40 +117,36 @@ def _number(said: str) -> str:
 def _spoken() -> str:
     """SQL: what each person-bearing record says, by the ``staging.stg_*`` of the four feeds that speak of people.
 
-    Reads ``identity_different``: a record that a steward declared different from another keeps a block of its own,
-    whatever it says. A ticket never shares its block with the card that it shows, of which nothing else may be known.
     ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
-    ``key_mark`` is a hash of the record alone.
+    Reads ``identity_different``: a record that a steward declared different from another is ``is_parted``.
     """
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
         token = "payment_token" if feed in ("shop_orders", "pos_tickets") else "null"
+        said = {name: columns.get(name, name) for name in _BLOCK}
         block = ", ".join(
-            f"cast({columns.get(name, name)} as {'date' if name == 'birth_date' else 'varchar'}) as {name}"
-            for name in _BLOCK
+            f"cast({column} as {'date' if name == 'birth_date' else 'varchar'}) as {name}"
+            for name, column in said.items()
+        )
+        marked = ", ".join(
+            column for column in (columns["record_id"], columns["seen_at"], token, *said.values()) if column != "null"
         )
         selects.append(
             f"""
             select '{feed}' as feed, {rank} as feed_rank, {columns["record_id"]} as record_id,
-                {columns["seen_at"]} as seen_at, cast({token} as varchar) as payment_token, {block}
+                {columns["seen_at"]} as seen_at, cast({token} as varchar) as payment_token, {block},
+                hash({rank}, {marked}) as said_mark
             from staging.stg_{feed}
             """
         )
-    block = ", ".join(_BLOCK)
     return f"""
         with spoken as ({" union all ".join(selects)}),
         parted as (
             select left_feed as feed, left_id as record_id from identity_different union
             select right_feed, right_id from identity_different
         )
-        select
-            spoken.*,
-            case
-                when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
-                    then {_number(f"{block}, feed = 'pos_tickets', parted.feed, parted.record_id")}
-            end as contact_id,
-            hash(feed_rank, record_id) as key_mark,
-            hash(feed_rank, record_id, seen_at, payment_token, {block}, parted.feed is null) as mark
+        select spoken.* exclude (said_mark), parted.feed is not null as is_parted,
+            case when parted.feed is null then said_mark else hash(said_mark) end as mark
         from spoken
         left join parted using (feed, record_id)
         where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
@@ -158,9 +154,26 @@ def _spoken() -> str:
 
 
 def read_blocks(connection: DuckDBPyConnection, known: str = "") -> None:
-    """Write the temp table ``identity_blocks``: one row per person-bearing record; not of the marks in ``known``."""
+    """Write the temp table ``identity_blocks``: one row per person-bearing record; not of the marks in ``known``.
+
+    A record that is declared different keeps a block of its own, whatever it says. A ticket never shares its block with
+    the card that it shows, of which nothing else may be known. ``key_mark`` is a hash of the record alone.
+    """
     but = f"anti join {known} using (mark)" if known else ""
-    connection.execute(f"create or replace temp table identity_blocks as from ({_spoken()}) {but}")
+    parted = ", ".join(f"case when is_parted then {name} end" for name in ("feed", "record_id"))
+    said = ", ".join(_BLOCK)
+    connection.execute(
+        f"""
+        create or replace temp table identity_blocks as
+        select * exclude (is_parted),
+            case
+                when coalesce(customer_id, card_id, email, phone, first_name, last_name, address_line1) is not null
+                    then {_number(f"{said}, feed = 'pos_tickets', {parted}")}
+            end as contact_id,
+            hash(feed_rank, record_id) as key_mark
+        from ({_spoken()}) {but}
+        """
+    )
 
 
 def count_spoken(connection: DuckDBPyConnection) -> int:

@@ -168,7 +168,8 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
     more often than one person's. ``only`` names a table (type, value): no other is looked at,
     and who carries any of them is in ``identity_carriers``.
     """
-    _read_moves(connection, only)
+    token = policy.identifiers.get("payment_token")
+    _read_moves(connection, only, reads_beside_tokens=token is not None and bool(token.max_companions))
     selects = []
     for rule in policy.identifiers.values():
         if not rule.max_companions:
@@ -216,14 +217,14 @@ def count_uses(connection: DuckDBPyConnection, policy: Policy, write: Write = ke
     connection.execute("drop table identity_moves")
 
 
-def _read_moves(connection: DuckDBPyConnection, only: str) -> None:
+def _read_moves(connection: DuckDBPyConnection, only: str, *, reads_beside_tokens: bool) -> None:
     """Write ``identity_moves``: what orders and tickets carry; with ``only``, those that carry one of its values."""
     by_value = (
         "and (payment_token in (select value from {only} where type = 'payment_token') "
         "or contact_id in (from identity_movers))"
     )
-    # Of a payment token only its uses are counted: what else they carry is asked of the carriers alone.
-    contacts = "identity_carriers" if only else "remembered.contacts"
+    # Where of a payment token only its uses are counted, what else they carry is asked of the carriers alone.
+    contacts = "identity_carriers" if only and not reads_beside_tokens else "remembered.contacts"
     if only:
         carried = " or ".join(
             f"({column} is not null {_among(only, type_, column)})" for type_, column in VALUES.items()

@@ -288,7 +288,7 @@ def _summarise(connection: DuckDBPyConnection, scored: int) -> IdentitySummary:
     ((largest,),) = connection.execute(
         """
         select coalesce(max(records), 0)
-        from (select count(*) as records from identity.account_links where is_person_record group by account_id)
+        from (select count(*) as records from remembered.account_links where is_person_record group by component)
         """
     ).fetchall()
     return IdentitySummary(

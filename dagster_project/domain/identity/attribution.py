@@ -531,10 +531,11 @@ def use_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
     )
 
 
-def settle(connection: DuckDBPyConnection, kept: str = "") -> None:
+def settle(connection: DuckDBPyConnection, kept: str = "", calm: str = "") -> None:
     """Write ``identity_attributed`` from ``identity_keyed`` and ``identity_tokened``.
 
-    ``kept`` names a table of other rows like its own, so that every component is whole.
+    ``kept`` names a table of other rows like its own, so that every component is whole, but those in the table ``calm``
+    (component), which are founded by records that are not among them.
     """
     others = f"union all by name select * exclude (is_person_record) from {kept}" if kept else ""
     connection.execute(
@@ -548,7 +549,9 @@ def settle(connection: DuckDBPyConnection, kept: str = "") -> None:
         ),
         founded as (
             select component, bool_or(is_founder) as has_founder
-            from found where rule <> 'payment_token' group by component
+            from found where rule <> 'payment_token' {f"and component not in (from {calm})" if calm else ""}
+            group by component
+            {f"union all select component, true from {calm}" if calm else ""}
         )
         select found.*, rule <> 'payment_token' and (is_founder or not has_founder) as is_person_record
         from found join founded using (component)

@@ -74,8 +74,11 @@ PROFILE = (
 )
 """What a profile says: the columns that make its content."""
 
-NAMES_SOMEBODY = """
-    (coalesce(given_initials, family_name_key, birth_key) is not null or feed in ('shop_customers', 'loyalty_members'))
+IS_NAMELESS = "coalesce(given_initials, family_name_key, birth_key) is null"
+"""SQL: whether a contact says nobody's name."""
+
+NAMES_SOMEBODY = f"""
+    (not ({IS_NAMELESS}) or feed in ('shop_customers', 'loyalty_members'))
 """
 """SQL: whether a contact is compared at all."""
 
@@ -92,7 +95,7 @@ IS_THIN = """
 
 CONTENT = f"""
     {", ".join(PROFILE)}, given_word_forms, given_first, given_word_count, family_name_forms,
-    case when {IS_THIN} then feed || '|' || record_id end
+    case when {IS_THIN} then contact_id end
 """
 """SQL: what is hashed to tell whether two contacts are one profile; what is too thin to be one person's stays apart."""
 
@@ -347,7 +350,7 @@ def _compared() -> str:
             where {NAMES_SOMEBODY}
         )
         select contact_id, {_number(f"{CONTENT}, different.feed, different.record_id")} as profile_id,
-            {IS_THIN} as is_thin, {", ".join(PROFILE)}, {_SAID}
+            {IS_NAMELESS} as is_nameless, {", ".join(PROFILE)}, {_SAID}
         from contacts
         left join (
             select left_feed as feed, left_id as record_id from identity_different union
@@ -357,8 +360,8 @@ def _compared() -> str:
 
 
 def name_contacts(connection: DuckDBPyConnection, write: Write = keep) -> None:
-    """Write ``identity_named``: one row per contact that is compared (contact_id, profile_id, is_thin)."""
-    write(connection, "named", f"select contact_id, profile_id, is_thin from ({_compared()})")
+    """Write ``identity_named``: one row per contact that is compared (contact_id, profile_id, is_nameless)."""
+    write(connection, "named", f"select contact_id, profile_id, is_nameless from ({_compared()})")
 
 
 PROFILE_SPEAKERS = f"""

@@ -61,7 +61,12 @@ def read_history(connection: DuckDBPyConnection, previous: Path | None) -> None:
             if previous is not None and (("identity", table) in present or table not in _LATER):
                 names = ", ".join(column.split()[0] for column in columns.split(", "))
                 connection.execute(f"insert into last_{table} select {names} from last_release.identity.{table}")
-        connection.execute("create or replace temp table last_anonymous (feed varchar, record_id varchar)")
+        connection.execute(
+            """
+            create or replace temp table last_accounts as select distinct account_id from last_account_links;
+            create or replace temp table last_anonymous (feed varchar, record_id varchar)
+            """
+        )
         if ("account", "transactions") in present:
             connection.execute(
                 """
@@ -117,7 +122,11 @@ def read_last_accounts(connection: DuckDBPyConnection, previous: Path | None) ->
     connection.execute(
         """
         create or replace temp table last_account_links as
-        select feed, record_id, account_id, is_person_record from identity_old_links;
+        select feed, record_id, account_id, is_person_record from identity_old_links
+        union all
+        select feed, record_id, account_id, is_person_record from identity_replaced_links
+        semi join identity_calm using (component);
+        create or replace temp table last_accounts as select distinct account_id from identity_old_links;
         create or replace temp view last_anchors as select account_id, anchor_key from remembered.anchors;
         create or replace temp table last_anonymous (feed varchar, record_id varchar)
         """
@@ -153,15 +162,19 @@ def name_all_again(connection: DuckDBPyConnection, previous: Path | None, *, as_
     name_accounts(connection, as_of=as_of, run_id=run_id)
 
 
-def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, write: Write = keep) -> None:
+def name_accounts(
+    connection: DuckDBPyConnection, *, as_of: date, run_id: str, write: Write = keep, keeping: str = ""
+) -> None:
     """Write ``identity_anchors`` and ``identity_account_links``; add to the history of links, events and redirects.
 
     Reads ``identity_attributed``, ``identity_records``, the contacts, the edges and the ``last_*`` tables.
+    ``keeping`` names a table (component, account_id) of those that keep their names whatever happens.
     """
     connection.execute(
         """
         create or replace temp table identity_anchored as
-        select component, feed as anchor_feed, record_id as anchor_record_id, feed || '|' || record_id as anchor_key
+        select component, feed as anchor_feed, record_id as anchor_record_id, feed || '|' || record_id as anchor_key,
+            is_founder as is_founded
         from identity_attributed
         where is_person_record
         qualify row_number() over (partition by component order by seen_at, feed_rank, record_id) = 1
@@ -189,11 +202,13 @@ def name_accounts(connection: DuckDBPyConnection, *, as_of: date, run_id: str, w
     )
     _take_over_ids(connection)
     _give_new_ids(connection)
+    if keeping:
+        connection.execute(f"insert into identity_names from {keeping}")
     write(
         connection,
         "anchors",
         """
-        select account_id, anchor_feed, anchor_record_id, anchor_key, component
+        select account_id, anchor_feed, anchor_record_id, anchor_key, component, is_founded
         from identity_anchored join identity_names using (component)
         """,
     )
@@ -340,14 +355,11 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
             from identity_overlaps as shared join identity_names as names using (component)
             qualify row_number() over (partition by component order by priority) = 1
         ),
-        old_accounts as (
-            select distinct account_id from last_account_links
-        ),
         gone as (
-            select account_id from old_accounts anti join identity_anchors using (account_id)
+            select account_id from last_accounts anti join identity_anchors using (account_id)
         ),
         fresh as (
-            select account_id, anchor_key from identity_anchors anti join old_accounts using (account_id)
+            select account_id, anchor_key from identity_anchors anti join last_accounts using (account_id)
         )
         select gone.account_id, case when successors.account_id is null then 'retired' else 'merged' end as event,
             successors.account_id as other_account_id
@@ -383,7 +395,9 @@ def _write_events(connection: DuckDBPyConnection, as_of: date, run_id: str) -> N
         select accounts.*, profile_id
         from accounts
         left join nodes using (feed, record_id)
-        left join remembered.named on contact_id = node
+        left join (
+            select contact_id as node, profile_id from remembered.named where contact_id in (select node from nodes)
+        ) using (node)
         """
     )
     connection.execute(

@@ -62,7 +62,12 @@ def renew_accounts(
     tell("ids")
     if is_named:
         read_last_accounts(connection, previous)
-        name_accounts(connection, as_of=as_of, run_id=run_id, write=part)
+        work(
+            connection,
+            "calm_names",
+            f"select component, account_id from remembered.anchors where {among('component', 'calm')}",
+        )
+        name_accounts(connection, as_of=as_of, run_id=run_id, write=part, keeping="identity_calm_names")
         _replace_links(connection)
         renew(connection, "anchors", "component", "component in (select component from identity_old_links)")
     else:
@@ -71,7 +76,8 @@ def renew_accounts(
             connection,
             "attributed",
             f"""
-            select * exclude (account_id) from remembered.account_links where not {among("component", "settled")}
+            select * exclude (account_id) from remembered.account_links
+            where not {among("component", "stirred")} and not {among("key_mark", "replaced")}
             union all by name from identity_attributed
             """,
         )
@@ -416,48 +422,67 @@ def _use_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
 
 
 def _settle(connection: DuckDBPyConnection) -> None:
-    """Write ``identity_attributed`` of whole components, and ``identity_old_links``: what was in the place of them.
+    """Write ``identity_attributed`` of what is worked out, and ``identity_old_links``: what was in the place of it.
 
-    Leaves ``identity_settled``: these components, old and new.
+    Most components only win or lose a ticket: they are founded, no record that founds them comes or goes, so the
+    account keeps its name, its anchor and its other records. The others, ``identity_stirred``, are worked out whole. Leaves
+    ``identity_calm`` (component) and ``identity_replaced_links``, the links of all records that are worked out again.
     """
     work(connection, "replaced", "from identity_worked union select key_mark from identity_gone_records")
     work(
         connection,
+        "replaced_links",
+        "select feed, record_id, account_id, is_person_record, component, key_mark from remembered.account_links "
+        f"where {among('key_mark', 'replaced')}",
+    )
+    work(
+        connection,
         "settled",
-        f"""
-        select component from remembered.account_links where {among("key_mark", "replaced")}
+        """
+        select component from identity_replaced_links
         union select component from identity_keyed union select component from identity_tokened
         """,
     )
     work(
         connection,
-        "old_links",
-        f"""
-        select rowid as place, hash(links) as mark, * from remembered.account_links as links
-        where {among("component", "settled")}
+        "stirred",
+        """
+        select component from identity_replaced_links where is_person_record
+        union select component from identity_keyed where is_founder
+        union (
+            from identity_settled anti join (select component from remembered.anchors where is_founded) as founded
+                using (component)
+        )
         """,
     )
+    work(connection, "calm", "from identity_settled anti join identity_stirred using (component)")
+    work(connection, "old_links", f"from remembered.account_links where {among('component', 'stirred')}")
     work(
         connection,
         "kept_links",
-        """
-        select * exclude (place, mark, account_id) from identity_old_links
-        where key_mark not in (from identity_replaced)
-        """,
+        f"select * exclude (account_id) from identity_old_links where not {among('key_mark', 'replaced')}",
     )
-    attribution.settle(connection, "identity_kept_links")
+    attribution.settle(connection, "identity_kept_links", "identity_calm")
 
 
 def _replace_links(connection: DuckDBPyConnection) -> None:
-    """Most links of a component are as they were: only the others are written. Leaves ``identity_changed_tokens``."""
+    """Most links that were not worked out again are as they were: only the others are written."""
+    work(
+        connection,
+        "same_links",
+        f"""
+        select key_mark from identity_old_links
+        semi join identity_account_links using (key_mark, account_id, is_person_record)
+        where not {among("key_mark", "replaced")}
+        """,
+    )
     connection.execute(
-        """
-        create or replace temp table identity_link_marks as
-        select hash(links) as mark, links from identity_account_links as links;
-        delete from remembered.account_links
-        where rowid in (select place from identity_old_links anti join identity_link_marks using (mark));
+        f"""
+        delete from remembered.account_links where {among("key_mark", "replaced")} or key_mark in (
+            select key_mark from identity_old_links anti join identity_same_links using (key_mark)
+        );
         insert into remembered.account_links by name
-        select unnest(links) from identity_link_marks anti join identity_old_links using (mark)
+        from identity_account_links where not {among("key_mark", "same_links")}
         """
     )
 

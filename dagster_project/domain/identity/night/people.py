@@ -47,8 +47,13 @@ def read_changes(connection: DuckDBPyConnection, tell: Tell) -> bool:
     known, new = (count_rows(connection, table) for table in ("remembered.records", "identity_new_records"))
     work(
         connection,
+        "gone_marks",
+        "select key_mark from remembered.records semi join identity_new_records using (key_mark)",
+    )
+    work(
+        connection,
         "gone_records",
-        "from remembered.records semi join identity_new_records using (key_mark)",
+        f"from remembered.records where {among('key_mark', 'gone_marks')}",
     )
     if known - count_rows(connection, "identity_gone_records") + new != count_spoken(connection):
         find_gone(connection)
@@ -243,15 +248,18 @@ def _renew_profiles(connection: DuckDBPyConnection) -> None:
         "old_named",
         f"from remembered.named where {among('contact_id', 'renamed')}",
     )
-    # Which record says it is part of the content of what is thin, and of whether a contact without a name is compared.
+    # Whether a contact without a name is compared depends on which feed says it.
     work(
         connection,
         "read_again",
         """
         select contact_id
         from (
-            from identity_redated union from identity_recarried union from identity_respoken_by_feed
-            union (from identity_respoken semi join (from identity_old_named where is_thin) as thin using (contact_id))
+            from identity_redated union from identity_recarried
+            union (
+                from identity_respoken_by_feed
+                anti join (select contact_id from identity_old_named where not is_nameless) as named using (contact_id)
+            )
         )
         anti join identity_new_contacts using (contact_id)
         """,

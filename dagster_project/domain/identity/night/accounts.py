@@ -425,8 +425,9 @@ def _settle(connection: DuckDBPyConnection) -> None:
     """Write ``identity_attributed`` of what is worked out, and ``identity_old_links``: what was in the place of it.
 
     Most components only win or lose a ticket: they are founded, no record that founds them comes or goes, so the
-    account keeps its name, its anchor and its other records. The others, ``identity_stirred``, are worked out whole. Leaves
-    ``identity_calm`` (component) and ``identity_replaced_links``, the links of all records that are worked out again.
+    account keeps its name, its anchor and its other records. All others, ``identity_stirred``, are worked out whole.
+    Leaves ``identity_calm`` (component) and ``identity_replaced_links``, the links of all records that are worked out
+    again.
     """
     work(connection, "replaced", "from identity_worked union select key_mark from identity_gone_records")
     work(

@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -590,6 +591,17 @@ def what_a_steward_says_of_what_names_nobody(t: Teller, state: int) -> None:
     for number, ((feed, record), customer, word) in enumerate(said[: 2 + state]):
         sides = (feed, t.key(record)), ("shop_customers", t.key(customer))
         t.rows["identity_decisions", t.key(number)] = decision(t.key(number), *sides, word, -20 + number)
+
+
+@story(4)
+def an_order_that_made_an_account(t: Teller, state: int) -> None:
+    """With a customer's number it goes to one of whom nothing else changes, and its account with it."""
+    t.customer("C", **t.who(5, email=t.email(0)))
+    t.ticket("T", email=t.email(0))
+    number = {"customer_id": t.key("C")} if state % 2 else {}
+    t.order("O", **t.who(6, "other", email=t.email(1), **t.home(0)), **number)
+    if state > 1:
+        t.ticket("U", email=t.email(1))
 
 
 # Households.
@@ -1379,6 +1391,32 @@ def test_a_night_on_what_is_remembered_is_the_full_build(
     situations = nights_are_full_builds(SEEDS, 8, len(STORIES), staging_database, tmp_path, monkeypatch)
     missing = {name: (situations[name], least) for name, least in ARISES.items() if situations[name] < least}
     assert not missing, f"the law has gone blind for {missing}"
+
+
+def test_an_order_takes_the_account_that_it_made_along_to_its_customer_and_back(
+    staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the customer nothing changes: his account is one of those that a night leaves alone but for the order."""
+    monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
+    nights = []
+    for number, is_customers in enumerate((False, True, False)):
+        t = Teller("order", 0)
+        for other in range(12):
+            t.customer(other, **t.who(other, other, email=t.email(other)))
+        said = t.who(20, "other", email=t.email("of the order"), **t.home(0))
+        t.order("O", **said, customer_id=t.key(0) if is_customers else None)
+        rows: Rows = {feed: [] for feed in (*SAYS, "identity_decisions")}
+        for (feed, _), row in t.rows.items():
+            rows[feed].append(row)
+        nights.append(
+            Night(
+                rows=rows, as_of=date(2020, 7, 1), policy=read_policy(), model=read_model(),
+                previous=number - 1 if number else None, has_transactions=False, is_new_process=False, dying=None,
+                dies_at=0, dying_rules=(read_policy(), read_model()), told=[],
+            )
+        )  # fmt: skip
+    retailer = SimpleNamespace(name="an order", nights=nights)
+    check(retailer, staging_database, tmp_path / "order")  # type: ignore[arg-type]
 
 
 @pytest.mark.long

@@ -424,8 +424,8 @@ def _use_tokens(connection: DuckDBPyConnection, policy: Policy) -> None:
 def _settle(connection: DuckDBPyConnection) -> None:
     """Write ``identity_attributed`` of what is worked out, and ``identity_old_links``: what was in the place of it.
 
-    Most components only win or lose a ticket: they are founded, no record that founds them comes or goes, so the
-    account keeps its name, its anchor and its other records. All others, ``identity_stirred``, are worked out whole.
+    Most components only win or lose a ticket: they are founded, no record that makes an account comes or goes, so
+    it keeps its name, its anchor and its other records. All others, ``identity_stirred``, are worked out whole.
     Leaves ``identity_calm`` (component) and ``identity_replaced_links``, the links of all records that are worked out
     again.
     """
@@ -450,6 +450,10 @@ def _settle(connection: DuckDBPyConnection) -> None:
         """
         select component from identity_replaced_links where is_person_record
         union select component from identity_keyed where is_founder
+        -- Who was one of those that made an account takes its name along.
+        union select component from (
+            select component, key_mark from identity_keyed union all select component, key_mark from identity_tokened
+        ) semi join (select key_mark from identity_replaced_links where is_person_record) as moved using (key_mark)
         union (
             from identity_settled anti join (select component from remembered.anchors where is_founded) as founded
                 using (component)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -1393,30 +1393,61 @@ def test_a_night_on_what_is_remembered_is_the_full_build(
     assert not missing, f"the law has gone blind for {missing}"
 
 
-def test_an_order_takes_the_account_that_it_made_along_to_its_customer_and_back(
-    staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the customer nothing changes: his account is one of those that a night leaves alone but for the order."""
-    monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
+def told_nights(tells: Iterable[Callable[[Teller], None]]) -> Any:
+    """A retailer of whom each of ``tells`` is a night, in the place of ``Retailer``."""
     nights = []
-    for number, is_customers in enumerate((False, True, False)):
-        t = Teller("order", 0)
+    for number, tell in enumerate(tells):
+        t = Teller("told", 0)
         for other in range(12):
             t.customer(other, **t.who(other, other, email=t.email(other)))
-        said = t.who(20, "other", email=t.email("of the order"), **t.home(0))
-        t.order("O", **said, customer_id=t.key(0) if is_customers else None)
+        tell(t)
         rows: Rows = {feed: [] for feed in (*SAYS, "identity_decisions")}
         for (feed, _), row in t.rows.items():
             rows[feed].append(row)
         nights.append(
             Night(
-                rows=rows, as_of=date(2020, 7, 1), policy=read_policy(), model=read_model(),
+                rows=rows, as_of=FIRST_NIGHT, policy=read_policy(), model=read_model(),
                 previous=number - 1 if number else None, has_transactions=False, is_new_process=False, dying=None,
                 dies_at=0, dying_rules=(read_policy(), read_model()), told=[],
             )
         )  # fmt: skip
-    retailer = SimpleNamespace(name="an order", nights=nights)
-    check(retailer, staging_database, tmp_path / "order")  # type: ignore[arg-type]
+    return SimpleNamespace(name="a told one", nights=nights)
+
+
+def test_an_order_takes_the_account_that_it_made_along_to_its_customer_and_back(
+    staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the customer nothing changes: his account is one of those that a night leaves alone but for the order."""
+
+    def tell(t: Teller, is_customers: bool) -> None:
+        said = t.who(20, "other", email=t.email("of the order"), **t.home(0))
+        t.order("O", **said, customer_id=t.key(0) if is_customers else None)
+
+    monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
+    retailer = told_nights([partial(tell, is_customers=said) for said in (False, True, False)])
+    check(retailer, staging_database, tmp_path / "order")
+
+
+def test_who_comes_to_live_with_two_households_makes_them_one(
+    staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing changes of those who live there: what they share has one sharer more. Which of them goes first is said by
+    a hash, so there are several such houses.
+    """
+
+    def tell(t: Teller, comes: bool) -> None:
+        for house in range(12):
+            one, other = ({"email": t.email("of", house)}, t.home(f"of {house}"))
+            for side, shared in enumerate((one, other)):
+                for number in range(2):
+                    family = f"family {house}" if side else f"{house} {number}"
+                    t.customer(f"{house}-{side}-{number}", **t.who(2 * side + number, family, **shared))
+            if comes:
+                t.customer(f"{house} new", **t.who(5, f"family {house}", **one, **other))
+
+    monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
+    retailer = told_nights([partial(tell, comes=said) for said in (False, True, False)])
+    check(retailer, staging_database, tmp_path / "houses")
 
 
 @pytest.mark.long

@@ -233,19 +233,26 @@ def _renew_households(connection: DuckDBPyConnection, policy: Policy) -> None:
     work(connection, "changed_values", "select distinct value from identity_changed_household_values")
     households.share_households(connection, policy, part, "changed_values")
     renew(connection, "household_shares", "value", among("value", "changed_values"))
+    # All who share such a value: one more may tie those whose own rows stay as they were to others.
+    work(connection, "reshared", "select distinct value from identity_changed_household_shares")
+    work(
+        connection,
+        "sharers",
+        f"""
+        select component from identity_household_shares where {among("value", "reshared")}
+        union select component from identity_old_household_shares where {among("value", "reshared")}
+        """,
+    )
     work(
         connection,
         "old_households",
-        """
-        select distinct component from remembered.household_components
-        where node in (select component from identity_changed_household_shares)
-        """,
+        f"select distinct component from remembered.household_components where {among('node', 'sharers')}",
     )
     work(
         connection,
         "resettled",
         f"""
-        select component from identity_changed_household_shares
+        from identity_sharers
         union select node from remembered.household_components where {among("component", "old_households")}
         """,
     )

@@ -350,9 +350,9 @@ def _key_records(connection: DuckDBPyConnection) -> None:
 def _work_on_decided(connection: DuckDBPyConnection) -> None:
     """Add to ``identity_worked`` the records that a steward tied to others of it, directly or by way of others."""
     ranks = " ".join(f"when '{feed}' then {rank}" for rank, feed in enumerate(FEED_ORDER))
-    marks = ", ".join(f"hash(case {side}_feed {ranks} end, {side}_id) as {side[0]}" for side in ("left", "right"))
+    sides = ", ".join(f"hash(case {side}_feed {ranks} end, {side}_id) as {side[0]}" for side in ("left", "right"))
     for name, source in (("decided_pairs", "identity_decisions_in_force"), ("decided_before", "remembered.decisions")):
-        work(connection, name, f"select {marks}, decision, decision_id from {source}")
+        work(connection, name, f"select {sides}, decision, decision_id from {source}")
     work(connection, "decision_pairs", "from identity_decided_pairs union from identity_decided_before")
     if not count_rows(connection, "identity_decision_pairs"):
         return

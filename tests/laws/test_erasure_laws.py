@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -442,11 +443,10 @@ def put(supplier: Any, landing: Path, feed: str, day: date, rows: list[Row], nam
         plain.unlink()
     elif name.endswith(".parquet"):
         is_till = feeds()[feed].dialect == "pos"
-        with duckdb.connect() as connection:
-            connection.execute(
-                f"copy (select * from read_csv('{plain}', all_varchar = true, delim = '{';' if is_till else ','}',"
-                f" encoding = '{'latin-1' if is_till else 'utf-8'}')) to '{path}' (format parquet)"
-            )
+        reading().execute(
+            f"copy (select * from read_csv('{plain}', all_varchar = true, delim = '{';' if is_till else ','}',"
+            f" encoding = '{'latin-1' if is_till else 'utf-8'}')) to '{path}' (format parquet)"
+        )
         plain.unlink()
     return path.relative_to(landing).as_posix()
 
@@ -689,29 +689,37 @@ def texts(path: Path) -> Iterator[str]:
     if content[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(path) as archive:
             content = b"\n".join(archive.read(name) for name in archive.namelist())
-    relations = []
-    with duckdb.connect() as connection:
-        if content[:4] == b"PAR1":
-            relations = [f"read_parquet('{path}')"]
-        elif content[8:12] == b"DUCK":
-            connection.execute(f"attach '{path}' as looked_at (read_only)")
-            relations = [
-                f'looked_at."{schema}"."{table}"'
-                for schema, table in connection.execute(
-                    "select schema_name, table_name from duckdb_tables() where database_name = 'looked_at'"
-                ).fetchall()
-            ]
-        elif content[:6] == b"SQLite":
-            with closing(sqlite3.connect(path)) as database:
-                for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
-                    yield from (str(cell).lower() for row in database.execute(f"select * from {table}") for cell in row)
-            return
-        for relation in relations:
-            rows = connection.execute(f"select * from {relation}").fetchall()
-            yield from {cell.lower() for row in rows for cell in row if isinstance(cell, str)}
-    if not relations:
+    if content[:4] == b"PAR1":
+        yield from cells(f"read_parquet('{path}')")
+    elif content[8:12] == b"DUCK":
+        connection = reading()
+        connection.execute(f"attach '{path}' as looked_at (read_only)")
+        tables = connection.execute(
+            "select schema_name, table_name from duckdb_tables() where database_name = 'looked_at'"
+        ).fetchall()
+        found = [cells(f'looked_at."{schema}"."{table}"') for schema, table in tables]
+        connection.execute("detach looked_at")
+        for each in found:
+            yield from each
+    elif content[:6] == b"SQLite":
+        with closing(sqlite3.connect(path)) as database:
+            for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+                yield from (str(cell).lower() for row in database.execute(f"select * from {table}") for cell in row)
+    else:
         yield content.decode("utf-8", "replace").lower()
         yield content.decode("latin-1").lower()
+
+
+@cache
+def reading() -> duckdb.DuckDBPyConnection:
+    """One for all files: to open one costs more than to read a file."""
+    return duckdb.connect()
+
+
+def cells(relation: str) -> set[str]:
+    """The different texts of a table, in lower case."""
+    rows = reading().execute(f"select * from {relation}").fetchall()
+    return {cell.lower() for row in rows for cell in row if isinstance(cell, str)}
 
 
 def told_by(path: Path, streets: set[str]) -> set[Key]:
@@ -795,12 +803,11 @@ RawRows = dict[tuple[str, str], dict[int, dict[str, Any]]]
 def raw_rows(raw: Path) -> RawRows:
     """(feed, hash) -> line -> cells of every raw file."""
     found = {}
-    with duckdb.connect() as connection:
-        for path in sorted(raw.glob("*/*.parquet")):
-            result = connection.execute(f"select * from read_parquet('{path}')")
-            names = [column[0] for column in result.description]
-            rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-            found[path.parent.name, path.stem] = {row["line"]: row for row in rows}
+    for path in sorted(raw.glob("*/*.parquet")):
+        result = reading().execute(f"select * from read_parquet('{path}')")
+        names = [column[0] for column in result.description]
+        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        found[path.parent.name, path.stem] = {row["line"]: row for row in rows}
     return found
 
 
@@ -1051,8 +1058,7 @@ def check_planted(home: Home, known: list[Subject]) -> None:
 
 
 def plant_parquet(path: Path, word: str) -> None:
-    with duckdb.connect() as connection:
-        connection.execute(f"copy (select $1 as delivered, 1 as line) to '{path}' (format parquet)", [word])
+    reading().execute(f"copy (select $1 as delivered, 1 as line) to '{path}' (format parquet)", [word])
 
 
 def plant_duckdb(path: Path, word: str) -> None:

@@ -22,6 +22,8 @@ from dagster_project.nightly import run_night
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
 
+pytestmark = pytest.mark.usefixtures("instance")
+
 NOW = datetime(2020, 7, 12, 9, 0, tzinfo=UTC)
 SEED, PERSONS = 1, 150  # those of the home that the tests share
 
@@ -62,32 +64,34 @@ class Truth:
         return own | {"0" + phone[3:] for phone in phones} | set().union(*(self.numbers[p] for p in people))
 
 
-def dumped(path: Path) -> Iterator[str]:
+def dumped(path: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """Everything in a file as text, in lower case."""
     content = path.read_bytes()
     yield content.decode("latin-1").lower()
     if content[:2] == b"\x1f\x8b":
         yield gzip.decompress(content).decode("latin-1").lower()
-    with duckdb.connect() as connection:
-        if content[:4] == b"PAR1":
-            yield str(connection.execute(f"select * from read_parquet('{path}')").fetchall()).lower()
-        elif content[8:12] == b"DUCK":
-            connection.execute(f"attach '{path}' as looked_at (read_only)")
-            for schema, table in connection.execute(
-                "select schema_name, table_name from duckdb_tables() where database_name = 'looked_at'"
-            ).fetchall():
-                yield str(connection.execute(f'select * from looked_at."{schema}"."{table}"').fetchall()).lower()
+    if content[:4] == b"PAR1":
+        yield str(connection.execute(f"select * from read_parquet('{path}')").fetchall()).lower()
+    elif content[8:12] == b"DUCK":
+        connection.execute(f"attach '{path}' as looked_at (read_only)")
+        for schema, table in connection.execute(
+            "select schema_name, table_name from duckdb_tables() where database_name = 'looked_at'"
+        ).fetchall():
+            yield str(connection.execute(f'select * from looked_at."{schema}"."{table}"').fetchall()).lower()
+        connection.execute("detach looked_at")
 
 
 def places(home: Path, words: set[str]) -> set[str]:
     """The files of a home that hold one of the words, but for what destinations are told and the home's own key."""
     found = set()
-    for path in sorted(home.rglob("*")):
-        name = path.relative_to(home).as_posix()
-        if path.is_symlink() or not path.is_file() or "/removals/" in name or name == "run.lock":
-            continue
-        if any(word in text for text in dumped(path) for word in words):
-            found.add(name)
+    with duckdb.connect() as connection:  # one for all: to open one costs more than to read a file
+        for path in sorted(home.rglob("*")):
+            name = path.relative_to(home).as_posix()
+            if path.is_symlink() or not path.is_file() or "/removals/" in name or name == "run.lock":
+                continue
+            texts = list(dumped(path, connection))
+            if any(word in text for text in texts for word in words):
+                found.add(name)
     return found
 
 

@@ -19,8 +19,9 @@ demo: .venv/ready
 IN_MEMORY := $(shell test -w /dev/shm && test "$$(df --output=avail -k /dev/shm | tail -1)" -gt 4000000 \
 	&& echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 
+# A module stays with one worker: what it builds for all its tests is built once.
 test: .venv/ready lint
-	@$(IN_MEMORY) $(RUN) pytest -n 2 --dist loadgroup
+	@$(IN_MEMORY) $(RUN) pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 # Runs killed at every boundary, and readers during twenty runs: an hour. It prints its figures.
 test-long: .venv/ready

@@ -22,8 +22,6 @@ import pytest
 
 from dagster_project.domain import release
 
-pytestmark = pytest.mark.xdist_group("crash")
-
 PROGRAM = Path(__file__).with_name("dying_run.py")
 TONIGHT = date(2020, 7, 11)
 # The second night is small and moves people: that is not what is tested here.

@@ -9,8 +9,6 @@ import pytest
 
 from dagster_project import transform
 
-pytestmark = pytest.mark.xdist_group("dbt_unit_tests")
-
 
 @pytest.fixture(scope="module")
 def outcomes(base_home: Path, tmp_path_factory: Any, settings_of: Any, outside_environment: Any) -> dict[str, str]:

@@ -24,8 +24,6 @@ from dagster_project.domain.contract import feeds
 from dagster_project.domain.release import DATABASES
 from dagster_project.stages import STAGES
 
-pytestmark = pytest.mark.xdist_group("minimisation")
-
 DAY = date(2020, 7, 11)
 AT = datetime(2020, 7, 10, 9, 0, tzinfo=UTC)
 EMAIL, PHONE = "zzq.planted@zzq-mail.example", "+33639987766"

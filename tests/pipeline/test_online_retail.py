@@ -19,13 +19,10 @@ from dagster_project.settings import load_settings
 PROJECT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("COCANAL_TEST_DATA") or PROJECT.parent / "shared" / "data") / "online-retail"
 
-pytestmark = [
-    pytest.mark.skipif(
-        not any(DATA.glob("*.parquet")),
-        reason=f"the invoices of Online Retail II are not in {DATA}; name their folder's parent in COCANAL_TEST_DATA",
-    ),
-    pytest.mark.xdist_group("online_retail"),
-]
+pytestmark = pytest.mark.skipif(
+    not any(DATA.glob("*.parquet")),
+    reason=f"the invoices of Online Retail II are not in {DATA}; name their folder's parent in COCANAL_TEST_DATA",
+)
 
 # What the source says, by other means than the importer's: whole thousandths of a pound, then whole pennies.
 _SOURCE = """

@@ -19,8 +19,6 @@ IN = {
     "best_customers": ("C-GERARD-1", "C-HUGO-1"),
 }
 
-pytestmark = pytest.mark.xdist_group("shipped_audiences")
-
 
 @pytest.fixture(scope="module")
 def analysts(tmp_path_factory: pytest.TempPathFactory, settings_of: Any, outside_environment: Any) -> Any:

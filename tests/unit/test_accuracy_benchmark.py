@@ -8,8 +8,6 @@ import pytest
 from dagster_project.accuracy.__main__ import Asked, measure_files, measure_retailer, report
 from dagster_project.accuracy.report import BEGIN, END, NAMES, Measured, write_between_marks
 
-pytestmark = pytest.mark.xdist_group("accuracy_benchmark")
-
 GIVEN = ("Amelie", "Bruno", "Chloe", "Didier", "Elodie", "Fabien", "Gaelle", "Hugo", "Ines", "Jules")
 FAMILY = ("Castelnau", "Delmas", "Espinasse", "Fontanel", "Galabert", "Hérail", "Izard", "Jourda", "Lacaze", "Mazel")
 

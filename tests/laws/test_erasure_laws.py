@@ -712,8 +712,8 @@ def texts(path: Path) -> Iterator[str]:
 
 @cache
 def reading() -> duckdb.DuckDBPyConnection:
-    """One for all files: to open one costs more than to read a file."""
-    return duckdb.connect()
+    """One for all files: to open one costs more than to read a file. Files are rewritten: nothing of them is kept."""
+    return duckdb.connect(config={"enable_external_file_cache": False})
 
 
 def cells(relation: str) -> set[str]:

@@ -22,8 +22,6 @@ from dagster_project.nightly import run_night
 from dagster_project.settings import Settings
 from dagster_project.warehouse import Warehouse
 
-pytestmark = pytest.mark.usefixtures("instance")
-
 NOW = datetime(2020, 7, 12, 9, 0, tzinfo=UTC)
 SEED, PERSONS = 1, 150  # those of the home that the tests share
 
@@ -244,6 +242,7 @@ def test_an_erasure_that_was_cut_off_is_taken_up_where_it_was(
     assert {verified.is_kept for verified in _verified(home)} == {True}
 
 
+@pytest.mark.usefixtures("instance")
 def test_who_shares_a_mailbox_is_not_erased_for_the_other(
     home: Path, settings: Settings, supplier: Any, run_in: Any
 ) -> None:
@@ -306,6 +305,7 @@ def test_without_the_key_of_the_home_tombstones_say_nothing(home: Path, settings
     assert (home / "privacy" / "key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.usefixtures("instance")
 def test_an_account_whose_period_is_over_is_erased_and_a_sign_of_life_keeps_the_others(
     home: Path, settings_of: Any, truth: Truth
 ) -> None:
@@ -323,6 +323,7 @@ def test_an_account_whose_period_is_over_is_erased_and_a_sign_of_life_keeps_the_
     assert books(home) == before
 
 
+@pytest.mark.usefixtures("instance")
 def test_who_was_sent_leaves_the_files_and_the_destination_is_told_to_forget(
     home: Path, settings: Settings, truth: Truth, supplier: Any, run_in: Any
 ) -> None:

@@ -55,7 +55,7 @@ def _arguments(target: Path) -> list[str]:
         *("--profiles-dir", str(DBT_DIRECTORY)),
         *("--target-path", str(target)),
         *("--log-path", str(target / "logs")),
-        *("--quiet", "--no-write-json", "--log-level-file", "none"),
+        *("--quiet", "--no-write-json", "--log-level", "none", "--log-level-file", "none"),
     ]
 
 

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -135,33 +136,62 @@ def erased_people(home: Path, truth: Truth) -> set[int]:
     return {truth.persons[feed, record] for feed, record in rows if (feed, record) in truth.persons}
 
 
+@dataclass(frozen=True)
+class Erased:
+    """A copy of the home that the tests share, in which every open erasure was carried out; and what was known before:
+    the ``words`` of who had to go, and how many accounts a reader saw who had the release open all the time.
+    """
+
+    home: Path
+    words: set[str]
+    receipts: list[Any]
+    seen_before: int
+    seen_after: int
+
+
+@pytest.fixture(scope="module")
+def erased(
+    base_home: Path, settings_of: Any, retailer: Any, tmp_path_factory: pytest.TempPathFactory, outside_environment: Any
+) -> Erased:
+    with outside_environment():
+        home = shutil.copytree(base_home, tmp_path_factory.mktemp("erased") / "home", symlinks=True)
+        truth = Truth(retailer, SEED, PERSONS)
+        people = erased_people(home, truth)
+        words = truth.own(people)
+        assert len(words) > 3 * len(people) > 0
+        with duckdb.connect(str(home / "releases/current" / release.DATABASES["analysts"]), read_only=True) as reader:
+            ((before,),) = reader.execute("select count(*) from account.accounts").fetchall()
+            receipts = carry_out(settings_of(home))
+            ((after,),) = reader.execute("select count(*) from account.accounts").fetchall()
+        return Erased(home, words, receipts, before, after)
+
+
 def test_nothing_of_an_erased_person_is_left_and_the_books_stay_to_the_cent(
-    home: Path, settings: Settings, truth: Truth, run_in: Any
+    erased: Erased, base_home: Path, tmp_path: Path, run_in: Any
 ) -> None:
-    people = erased_people(home, truth)
-    assert people
-    words = truth.own(people)
-    assert len(words) > 3 * len(people)
-    assert places(home, words), "the search of this test finds nothing, even before"
-    before = books(home)
-    receipts = carry_out(settings)
-    assert all(receipt.is_finished for receipt in receipts), [receipt.found for receipt in receipts]
-    assert places(home, words) == set()
+    assert places(base_home, erased.words), "the search of this test finds nothing, even before"
+    before = books(base_home)
+    home = shutil.copytree(erased.home, tmp_path / "home", symlinks=True)
+    assert all(receipt.is_finished for receipt in erased.receipts), [receipt.found for receipt in erased.receipts]
+    assert places(home, erased.words) == set()
     assert books(home) == before
     assert {verified.is_kept for verified in _verified(home)} == {True}
 
     assert run_in(home).outcome == "released"
-    assert places(home, words) == set()
+    assert places(home, erased.words) == set()
     assert books(home) == before
     states = dict(query(home, "select request_id, state from account.request_deadlines where kind = 'erasure'"))
-    assert {states[receipt.request_id] for receipt in receipts} == {"carried out"}
+    assert {states[receipt.request_id] for receipt in erased.receipts} == {"carried out"}
 
 
-def test_somebody_without_an_account_is_erased_as_everybody_is(home: Path, settings: Settings) -> None:
+def test_somebody_without_an_account_is_erased_as_everybody_is(
+    erased: Erased, base_home: Path, settings_of: Any
+) -> None:
     words = {"news.only@post.example", "06.12.34.56.78", "+33612345678", "(0)6 12 34 56 78", "29nowhere"}
     email, other = "news.only@post.example", "other.news.only@post.example"
-    assert {path.split("/")[0] for path in places(home, words - {email})} >= {"landing", "raw"}
-    receipts = {receipt.request_id: receipt for receipt in carry_out(settings)}
+    assert {path.split("/")[0] for path in places(base_home, words - {email})} >= {"landing", "raw"}
+    home, settings = erased.home, settings_of(erased.home)
+    receipts = {receipt.request_id: receipt for receipt in erased.receipts}
     assert {"N1", "N2", "N3"} <= receipts.keys()
     assert all(receipts[request].is_finished for request in ("N1", "N2", "N3")), receipts["N1"].found
     with duckdb.connect() as connection:
@@ -178,6 +208,20 @@ def test_somebody_without_an_account_is_erased_as_everybody_is(home: Path, setti
     assert carry_out(settings) == []
 
 
+def test_a_reader_who_had_a_release_open_goes_on_reading(erased: Erased) -> None:
+    assert erased.seen_after == erased.seen_before
+    gone = sum(receipt.account_count for receipt in erased.receipts)
+    assert gone > 0
+    assert query(erased.home, "select count(*) from account.accounts") == [(erased.seen_before - gone,)]
+
+
+def test_without_the_key_of_the_home_tombstones_say_nothing(erased: Erased) -> None:
+    privacy_of_home = erased.home / "privacy"
+    assert (privacy_of_home / "tombstones.jsonl").stat().st_size > 0
+    assert {name for name in places(privacy_of_home, erased.words) if not name.startswith("receipts/")} == set()
+    assert (privacy_of_home / "key").stat().st_mode & 0o777 == 0o600
+
+
 def _verified(home: Path) -> list[release.Verified]:
     with duckdb.connect() as connection:
         return [
@@ -189,11 +233,10 @@ def _verified(home: Path) -> list[release.Verified]:
 
 
 def test_a_delivery_come_again_does_not_bring_anybody_back_and_a_new_relation_is_welcome(
-    home: Path, settings: Settings, truth: Truth, supplier: Any, run_in: Any
+    erased: Erased, tmp_path: Path, settings_of: Any, truth: Truth, supplier: Any, run_in: Any
 ) -> None:
-    people = erased_people(home, truth)
-    words = truth.own(people)
-    carry_out(settings)
+    home, words = shutil.copytree(erased.home, tmp_path / "home", symlinks=True), erased.words
+    settings = settings_of(home)
     accounts = query(home, "select count(*) from account.accounts")
     # The supplier sends everything again, under other names; and one of them opens a new web account.
     again = supplier(settings.landing)
@@ -219,22 +262,23 @@ def test_a_delivery_come_again_does_not_bring_anybody_back_and_a_new_relation_is
     assert places(home, old) == set()
 
 
-@pytest.mark.parametrize("step", ["raw", "removals", "search"])
 def test_an_erasure_that_was_cut_off_is_taken_up_where_it_was(
-    home: Path, settings: Settings, truth: Truth, run_in: Any, step: str
+    home: Path, settings: Settings, truth: Truth, run_in: Any
 ) -> None:
+    """It is cut off early, taken up and cut off later, and once more; no night may run before it is at its end."""
     words = truth.own(erased_people(home, truth))
     before = books(home)
+    for step in ("raw", "removals", "search"):
 
-    def die(at: str) -> None:
-        if at == step:
-            raise KeyboardInterrupt
+        def die(at: str, step: str = step) -> None:
+            if at == step:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        carry_out(settings, announce=die)
-    night = run_in(home)
-    assert night.outcome == "unusable"
-    assert "cocanal privacy erase" in night.sentences[0]
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(settings, announce=die)
+        night = run_in(home)
+        assert night.outcome == "unusable"
+        assert "cocanal privacy erase" in night.sentences[0]
     receipts = carry_out(settings)
     assert receipts and all(receipt.is_finished for receipt in receipts)
     assert places(home, words) == set()
@@ -285,24 +329,6 @@ def test_who_shares_a_mailbox_is_not_erased_for_the_other(
     assert "R1" not in {receipt.request_id for receipt in carry_out(settings)}
     assert query(home, "select count(*) from identity.account_links where record_id = 'JEANNE'") == [(1,)]
     assert query(home, "select count(*) from identity.account_links where record_id = 'JEAN'") == [(0,)]
-
-
-def test_a_reader_who_had_a_release_open_goes_on_reading(home: Path, settings: Settings) -> None:
-    current = home / "releases/current" / release.DATABASES["analysts"]
-    with duckdb.connect(str(current), read_only=True) as reader:
-        ((before,),) = reader.execute("select count(*) from account.accounts").fetchall()
-        receipts = carry_out(settings)
-        assert reader.execute("select count(*) from account.accounts").fetchall() == [(before,)]
-    gone = sum(receipt.account_count for receipt in receipts)
-    assert query(home, "select count(*) from account.accounts") == [(before - gone,)]
-
-
-def test_without_the_key_of_the_home_tombstones_say_nothing(home: Path, settings: Settings, truth: Truth) -> None:
-    words = truth.own(erased_people(home, truth))
-    carry_out(settings)
-    shutil.rmtree(home / "privacy" / "receipts")
-    assert places(home / "privacy", words) == set()
-    assert (home / "privacy" / "key").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("instance")

@@ -8,8 +8,9 @@ scored. A component with a pair in it that contradicts itself is contested, and 
 first; a union that would bring a conflict is refused, and the refusal is a row.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
@@ -74,8 +75,7 @@ def connect(connection: DuckDBPyConnection, pairs: str, into: str) -> None:
         connection.execute(f"drop table if exists {table}")
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Two profiles (``left`` < ``right``) and what is known of them.
 
     ``weight``: log2 odds that they are one person. ``joins``: the pair proposes a union. ``conflict``: 0 none,
@@ -112,26 +112,27 @@ def guarded_union(
     """
     parent = {profile: profile for profile in profiles}
     members = {profile: {profile} for profile in parent}
-    apart: dict[int, set[int]] = {profile: set() for profile in parent}
-    hard: dict[int, set[int]] = {profile: set() for profile in parent}
-    soft: dict[int, set[int]] = {profile: set() for profile in parent}
-    pardoned: dict[int, set[int]] = {profile: set() for profile in parent}
-    fits: dict[int, dict[int, float]] = {profile: {} for profile in parent}
+    # What speaks against each, always from both sides; most have nothing in them, so that a look must not make a set.
+    apart: dict[int, set[int]] = defaultdict(set)
+    hard: dict[int, set[int]] = defaultdict(set)
+    soft: dict[int, set[int]] = defaultdict(set)
+    pardoned: dict[int, set[int]] = defaultdict(set)
+    fits: dict[int, dict[int, float]] = defaultdict(dict)
     for left, right in different:
         apart[left].add(right)
         apart[right].add(left)
     proposals = []
     for pair in pairs:
-        for one, other in ((pair.left, pair.right), (pair.right, pair.left)):
-            if pair.conflict == 2 and not pair.is_decided:
-                hard[one].add(other)
-            elif pair.conflict == 1 and not pair.is_decided:
-                soft[one].add(other)
-            if pair.pardons:
-                pardoned[one].add(other)
-            if pair.joins:
-                fits[one][other] = max(pair.weight, fits[one].get(other, pair.weight))
+        left, right = pair.left, pair.right
+        if pair.conflict and not pair.is_decided:
+            against = hard if pair.conflict == 2 else soft
+            against[left].add(right)
+            against[right].add(left)
+        if pair.pardons:
+            pardoned[left].add(right)
+            pardoned[right].add(left)
         if pair.joins:
+            fits[left][right] = fits[right][left] = max(pair.weight, fits[left].get(right, pair.weight))
             proposals.append(pair)
     proposals.sort(key=lambda pair: (not pair.is_decided, -pair.weight, pair.left, pair.right))
 
@@ -141,15 +142,21 @@ def guarded_union(
             profile = parent[profile]
         return profile
 
+    def meets(said: Mapping[int, set[int]], one: int, other: int) -> bool:
+        """Whether one cluster (by its root) has such a pair with the other."""
+        return one in said and not said[one].isdisjoint(members[other])
+
     def are_two(one: int, other: int) -> bool:
-        """Whether two clusters (by their roots) are two people for certain."""
-        return bool(apart[one] & members[other] or hard[one] & members[other])
+        """Whether two clusters are two people for certain."""
+        return meets(apart, one, other) or meets(hard, one, other)
 
     def excludes(one: int, other: int) -> bool:
         """Whether two clusters cannot be one, as far as is known."""
-        return are_two(one, other) or (bool(soft[one] & members[other]) and not pardoned[one] & members[other])
+        return are_two(one, other) or (meets(soft, one, other) and not meets(pardoned, one, other))
 
     def has_rival(side: int, chosen: int, pair: Pair) -> bool:
+        if chosen not in apart and chosen not in hard and chosen not in soft:
+            return False  # it excludes nobody
         # Who shares an e-mail with one and a mobile phone with the other shows that the two are one, rather than
         # being torn between them; who shares nothing but name and address with both is torn.
         exclude = are_two if pair.pardons else excludes
@@ -164,7 +171,7 @@ def guarded_union(
         if one == other:
             continue
         reason = None
-        if apart[one] & members[other]:
+        if meets(apart, one, other):
             reason = "declared_different"
         elif pair.is_decided:
             pass
@@ -183,15 +190,16 @@ def guarded_union(
             continue
         parent[other] = one
         members[one] |= members[other]
-        for sets in (apart, hard, soft, pardoned):
-            sets[one] |= sets[other]
+        for said in (apart, hard, soft, pardoned):
+            if other in said:
+                said[one] |= said[other]
         for mate, fit in fits[other].items():
             fits[one][mate] = max(fit, fits[one].get(mate, fit))
         # A steward's word settles what the two said against each other.
         if pair.is_decided:
-            for mate in members[one]:
-                hard[one].discard(mate)
-                soft[one].discard(mate)
+            for said in (hard, soft):
+                if one in said:
+                    said[one] -= members[one]
     return {profile: root(profile) for profile in parent}, refusals
 
 
@@ -331,7 +339,7 @@ def cluster(connection: DuckDBPyConnection, policy: Policy, write: Write = keep)
     ).fetchall()
     labels, reasons = guarded_union(
         nodes,
-        [Pair(*row) for row in rows],
+        map(Pair._make, rows),
         different,
         rival_margin=policy.rival_margin,
         bridge_weight=policy.bridge_weight,

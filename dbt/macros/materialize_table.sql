@@ -1,7 +1,7 @@
 {#-
     How a model becomes a table: one statement puts it in the place of the one before. dbt-duckdb's own way, overridden
-    here, builds beside it, renames twice and drops: a sixth of dbt's time in a small night. Who reads meanwhile is of
-    no concern: people read releases. What no model here asks for (hooks, grants, contracts) is not done.
+    here, builds beside it, renames twice and drops. Who reads meanwhile is of no concern: people read releases. What no
+    model here asks for (hooks, grants, contracts) is not done.
 -#}
 {% materialization table, adapter='duckdb' %}
     {%- set target_relation = this.incorporate(type='table') -%}

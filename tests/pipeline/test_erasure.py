@@ -262,13 +262,21 @@ def test_a_delivery_come_again_does_not_bring_anybody_back_and_a_new_relation_is
     assert places(home, old) == set()
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("raw", "removals", "search"),
+        *(pytest.param((step,), marks=pytest.mark.long) for step in ("raw", "removals", "search")),
+    ],
+    ids="-".join,
+)
 def test_an_erasure_that_was_cut_off_is_taken_up_where_it_was(
-    home: Path, settings: Settings, truth: Truth, run_in: Any
+    steps: tuple[str, ...], home: Path, settings: Settings, truth: Truth, run_in: Any
 ) -> None:
-    """It is cut off early, taken up and cut off later, and once more; no night may run before it is at its end."""
+    """It is cut off, taken up and cut off later, and once more; no night may run before it is at its end."""
     words = truth.own(erased_people(home, truth))
     before = books(home)
-    for step in ("raw", "removals", "search"):
+    for step in steps:
 
         def die(at: str, step: str = step) -> None:
             if at == step:

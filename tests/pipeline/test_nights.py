@@ -61,7 +61,16 @@ class PowerCut(Exception):
     """What ends a run in the middle."""
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ("identity", "release gate"),
+        *(pytest.param((moment,), marks=pytest.mark.long) for moment in ("identity", "release gate")),
+    ],
+    ids="-".join,
+)
 def test_runs_that_died_cost_nothing_but_their_time(
+    moments: tuple[str, ...],
     home: Path,
     base_home: Path,
     retailer: Any,
@@ -74,7 +83,7 @@ def test_runs_that_died_cost_nothing_but_their_time(
     differing_tables: Any,
     audience_files: Any,
 ) -> None:
-    """One dies before who is who is known, the next when all is built and nothing is judged; the third goes on."""
+    """Before it is known who is who, or when all is built and the release is not judged, or one after the other."""
     rows = [
         {"event_id": f"N{n}", "session_id": "V1", "event": "visit", "occurred_at": "2020-07-10T09:00:00Z"}
         for n in range(90)
@@ -87,7 +96,7 @@ def test_runs_that_died_cost_nothing_but_their_time(
         connection.execute("delete from staging.stg_shop_orders where hash(order_id) % 2 = 0")
         raise PowerCut
 
-    for moment in ("identity", "release gate"):
+    for moment in moments:
         night = run_in(home, warehouse=broken_into(settings_of(home), moment, cut))
         assert (night.outcome, night.exit_code) == ("failed", 1)
         assert "PowerCut" in " ".join(night.sentences)

@@ -1411,7 +1411,7 @@ def told_nights(tells: Iterable[Callable[[Teller], None]]) -> Any:
                 dies_at=0, dying_rules=(read_policy(), read_model()), told=[],
             )
         )  # fmt: skip
-    return SimpleNamespace(name="a told one", nights=nights)
+    return SimpleNamespace(name="a told one", nights=nights, small_file=0)
 
 
 def test_an_order_takes_the_account_that_it_made_along_to_its_customer_and_back(
@@ -1426,6 +1426,28 @@ def test_an_order_takes_the_account_that_it_made_along_to_its_customer_and_back(
     monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
     retailer = told_nights([partial(tell, is_customers=said) for said in (False, True, False)])
     check(retailer, staging_database, tmp_path / "order")
+
+
+def test_who_is_seen_once_more_with_a_phone_that_was_given_anew_keeps_it_from_the_other(
+    staging_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order says nothing that was not known, but for its day: two held the phone in turn, and now at one time."""
+
+    def tell(t: Teller, is_seen: bool) -> None:
+        said = t.who(10, "before", phone=t.mobile(), **t.home("before"))
+        t.order("A", day=100, **said)
+        t.customer("B", day=400, **t.who(11, "after", phone=t.mobile()))
+        if is_seen:
+            t.order("A again", day=390, **said)
+        for day in (50, 450):
+            t.ticket(day, day=day, phone=t.mobile())
+
+    monkeypatch.setattr(night_of_identity, "LARGE_NIGHT", 1e9)
+    situations = Situations()
+    retailer = told_nights([partial(tell, is_seen=said) for said in (False, True, False)])
+    check(retailer, staging_database, tmp_path / "phone", situations)
+    assert situations["untouched pos_tickets: phone -> None"] == 2
+    assert situations["untouched pos_tickets: None -> phone"] == 2
 
 
 def test_who_comes_to_live_with_two_households_makes_them_one(

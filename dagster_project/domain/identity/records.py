@@ -117,12 +117,8 @@ def _number(said: str) -> str:
     return f"cast(hash({said}) >> 1 as bigint)"
 
 
-def _spoken() -> str:
-    """SQL: what each person-bearing record says, by the ``staging.stg_*`` of the four feeds that speak of people.
-
-    ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
-    Reads ``identity_different``: a record that a steward declared different from another is ``is_parted``.
-    """
+def _staged() -> str:
+    """SQL: the person-bearing records of the four feeds that speak of people, ``staging.stg_*``, and what each says."""
     selects = []
     for rank, (feed, columns) in enumerate(_FEEDS.items()):
         token = "payment_token" if feed in ("shop_orders", "pos_tickets") else "null"
@@ -143,16 +139,26 @@ def _spoken() -> str:
             """
         )
     return f"""
-        with spoken as ({" union all ".join(selects)}),
-        parted as (
+        select * from ({" union all ".join(selects)})
+        where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
+    """
+
+
+def _spoken() -> str:
+    """SQL: the same, each with a ``mark``.
+
+    ``mark`` is a hash of the record and of all it says: a record with a known mark is not new and has not changed.
+    Reads ``identity_different``: a record that a steward declared different from another is ``is_parted``.
+    """
+    return f"""
+        with parted as (
             select left_feed as feed, left_id as record_id from identity_different union
             select right_feed, right_id from identity_different
         )
         select spoken.* exclude (said_mark), parted.feed is not null as is_parted,
             case when parted.feed is null then said_mark else hash(said_mark) end as mark
-        from spoken
+        from ({_staged()}) as spoken
         left join parted using (feed, record_id)
-        where feed <> 'pos_tickets' or coalesce(card_id, email, phone, payment_token) is not null
     """
 
 
@@ -181,7 +187,7 @@ def read_blocks(connection: DuckDBPyConnection, known: str = "") -> None:
 
 def count_spoken(connection: DuckDBPyConnection) -> int:
     """How many person-bearing records there are."""
-    return count_rows(connection, f"({_spoken()})")
+    return count_rows(connection, f"({_staged()})")
 
 
 def find_gone(connection: DuckDBPyConnection) -> None:

@@ -97,13 +97,48 @@ def _find_circles(connection: DuckDBPyConnection) -> None:
     """
     recarded = marks("identity_demotions where type = 'card'")
     work(connection, "recarded", f"select contact_id from remembered.carried where value in ({recarded})")
+    # When a contact was seen matters only where several clusters hold a value of its cluster's, one after the other.
+    work(
+        connection,
+        "retimed",
+        """
+        select contact_id
+        from (
+            select contact_id, first_at, last_at from identity_now_speakers except
+            select contact_id, first_at, last_at from identity_old_speakers
+        )
+        """,
+    )
+    work(
+        connection,
+        "retimed_holdings",
+        f"""
+        select component, key from remembered.holdings
+        where component in (select component from remembered.placed where {among("contact_id", "retimed")})
+        """,
+    )
+    work(
+        connection,
+        "in_company",
+        """
+        select distinct component from identity_retimed_holdings
+        where key in (
+            select key from remembered.holdings
+            where key in (select key from identity_retimed_holdings)
+            group by key having count(*) > 1
+        )
+        """,
+    )
     work(
         connection,
         "touched_contacts",
         f"""
         from identity_renamed union from identity_recarded
         union select contact_id from remembered.named where {among("profile_id", "relabelled_profiles")}
-        union select contact_id from {differing("from identity_old_speakers", "from identity_now_speakers")}
+        union (
+            select contact_id from remembered.placed
+            where {among("contact_id", "retimed")} and {among("component", "in_company")}
+        )
         """,
     )
     work(

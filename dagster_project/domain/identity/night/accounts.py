@@ -97,7 +97,8 @@ def _find_circles(connection: DuckDBPyConnection) -> None:
     """
     recarded = marks("identity_demotions where type = 'card'")
     work(connection, "recarded", f"select contact_id from remembered.carried where value in ({recarded})")
-    # When a contact was seen matters only where several clusters hold a value of its cluster's, one after the other.
+    # When a contact was seen says who held a phone after whom: it matters only where its cluster shares a value with
+    # another one. Whoever shares one from tonight on is touched himself, and has both in his circle.
     work(
         connection,
         "retimed",
